@@ -1,0 +1,16 @@
+"""The instructor's side: release, grade, check the release. Gradebook and feedback: nbgrader's.
+
+Knows ``lib`` and ``solutions``; neither knows it.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOLUTIONS, NOTEBOOKS = ROOT / "solutions", ROOT / "notebooks"
+CONFIG = Path(__file__).parent / "nbgrader_config.py"
+COURSE = ROOT / "course"  # the default nbgrader course folder; never committed
+
+
+def chapters() -> list[str]:
+    """Names of the chapters that exist, in order; each is an nbgrader assignment."""
+    return sorted(path.stem for path in SOLUTIONS.glob("[0-9][0-9]_*.py"))

@@ -1,0 +1,61 @@
+"""The instructor's command line: ``python -m grading release|selfcheck|autograde|demo``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from grading import COURSE
+from lib import CourseError
+from lib.__main__ import Parser
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="python -m grading", description="Release and grade the course.")
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    release = verbs.add_parser("release", help="generate the students' notebooks")
+    release.add_argument("chapter", nargs="*", help="default: all")
+    verbs.add_parser("selfcheck", help="are the released notebooks fresh and free of answers?")
+    grade = verbs.add_parser("autograde", help="grade the submissions of an assignment")
+    grade.add_argument("assignment")
+    grade.add_argument("--student", action="append", help="only this one; may be repeated")
+    for verb in (release, grade):
+        verb.add_argument("--course", type=Path, default=COURSE, help="nbgrader course folder")
+    demo = verbs.add_parser("demo", help="train, compare and grade, as a demonstration")
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"))
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.verb == "release":
+        from grading.release import release
+
+        for path in release(args.course, args.chapter):
+            print(f"released {path}")
+    elif args.verb == "selfcheck":
+        from grading.release import problems
+
+        if found := problems():
+            raise CourseError("; ".join(found))
+        print("the released notebooks are fresh and hold no answer")
+    elif args.verb == "autograde":
+        from grading.autograde import autograde, report
+
+        print(report(autograde(args.course, args.assignment, args.student)))
+    else:
+        from grading.demo import demo
+
+        demo(args.out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0, or 2 after a user's mistake."""
+    try:
+        run(build_parser().parse_args(argv))
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

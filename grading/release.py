@@ -1,0 +1,133 @@
+"""From ``solutions/*.py`` to nbgrader's source notebooks to the students' notebooks.
+
+    python -m grading release
+
+jupytext reads the solution, nbgrader clears it and records the points in the gradebook.
+Generated files are the same bytes every time, so that a test can tell when they are stale.
+"""
+
+import logging
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbgrader.converters import GenerateAssignment
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import ClearSolutions
+from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
+
+from grading import CONFIG, NOTEBOOKS, SOLUTIONS, chapters
+from lib import CourseError
+
+SECRET = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)### END \1", re.DOTALL)
+
+
+class NamedStubs(ClearSolutions):
+    """nbgrader's ClearSolutions, whose stub names the exercise, the function and the file."""
+
+    def preprocess_cell(self, cell, resources, cell_index):
+        number = re.search(r"^# (Exercise \w+)$", cell.source, re.MULTILINE)
+        function = re.search(r"^def (\w+)", cell.source, re.MULTILINE)
+        if number and function:
+            where = f"notebooks/{resources['nbgrader']['notebook']}.ipynb"
+            self.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError(\n"
+                              f'    "{number[1]}: write {function[1]} in {where}")'}
+        return super().preprocess_cell(cell, resources, cell_index)
+
+
+def config(course: Path, **course_directory) -> Config:
+    """nbgrader's configuration for a course folder: the shared file, and where things are."""
+    settings = PyFileConfigLoader(CONFIG.name, path=str(CONFIG.parent)).load_config()
+    settings.CourseDirectory.root = str(course.resolve())
+    settings.CourseDirectory.update(course_directory)
+    steps = GenerateAssignment.preprocessors.default_args[0]
+    settings.GenerateAssignment.preprocessors = [
+        NamedStubs if step is ClearSolutions else step for step in steps]
+    settings.NamedStubs = settings.ClearSolutions
+    return settings
+
+
+def source_notebook(chapter: str) -> nbformat.NotebookNode:
+    """The nbgrader source notebook of a chapter, with cell ids that do not change."""
+    notebook = jupytext.read(SOLUTIONS / f"{chapter}.py")
+    notebook.metadata = nbformat.from_dict({
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python",
+                       "name": "python3"},
+        "language_info": {"name": "python"}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for i, cell in enumerate(notebook.cells):
+        cell.id = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell-{i:03d}")
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own bookkeeping
+        if cell.cell_type == "code":
+            cell.source = "\n".join(re.sub(r"^# (?=[%!])", "", line)
+                                    for line in cell.source.split("\n"))
+    return notebook
+
+
+def write_source(course: Path, chapter: str) -> Path:
+    """Write the source notebook of a chapter into nbgrader's place for it."""
+    path = course / "source" / chapter / f"{chapter}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(source_notebook(chapter), path)
+    return path
+
+
+def generate(course: Path, chapter: str) -> Path:
+    """Source and student notebook of a chapter in the course folder, points in its gradebook."""
+    write_source(course, chapter)
+    shutil.copy(CONFIG, course / CONFIG.name)
+    settings = config(course, assignment_id=chapter)
+    directory = CourseDirectory(config=settings)
+    app = GenerateAssignment(coursedir=directory, config=settings)
+    app.force, app.log.level = True, logging.ERROR
+    app.start()
+    return course / "release" / chapter / f"{chapter}.ipynb"
+
+
+def release(course: Path, only: list[str] | None = None) -> list[Path]:
+    """Generate the chapters and put the student notebooks into ``notebooks/``."""
+    written = []
+    for chapter in only or chapters():
+        if chapter not in chapters():
+            raise CourseError(f"no chapter '{chapter}'; there are {', '.join(chapters())}")
+        NOTEBOOKS.mkdir(exist_ok=True)
+        written.append(Path(shutil.copy(generate(course, chapter), NOTEBOOKS)))
+    return written
+
+
+def secrets(chapter: str) -> set[str]:
+    """Every line of a chapter's solutions and hidden tests that nothing public holds too."""
+    source = "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
+    public = {line.strip() for line in SECRET.sub("", source).splitlines()}
+    hidden = {line.strip() for match in SECRET.finditer(source)
+              for line in match[2].splitlines()}
+    return {line for line in hidden - public if len(line) > 8}
+
+
+def leaks(text: str, chapter: str) -> list[str]:
+    """Secret lines of a chapter that occur in text."""
+    return sorted(line for line in secrets(chapter) if line in text)
+
+
+def problems(released: Path = NOTEBOOKS) -> list[str]:
+    """What is wrong with a folder of released files: stale, leaking, or carrying output."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for chapter in chapters():
+            path, fresh = released / f"{chapter}.ipynb", generate(Path(folder), chapter)
+            if not path.exists() or path.read_bytes() != fresh.read_bytes():
+                found.append(f"{path} is stale; run python -m grading release")
+    for path in sorted(p for p in released.rglob("*") if p.is_file()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".ipynb":
+            notebook = nbformat.reads(text, as_version=4)
+            text = "\n".join(cell.source for cell in notebook.cells) + text
+            found += [f"{path}: cell {cell.id} carries output" for cell in notebook.cells
+                      if cell.get("outputs")]
+        found += [f"{path}: holds a line of a solution or hidden test: {line}"
+                  for chapter in chapters() for line in leaks(text, chapter)]
+    return found

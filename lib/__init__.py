@@ -1,0 +1,20 @@
+"""Helpers of the GRPO course: what the notebooks and ``python -m lib`` call.
+
+TRL trains, datasets loads, matplotlib draws; this package wires a student's functions to
+them. It holds no answer to a graded exercise.
+"""
+
+import os
+
+# Set before any Hugging Face library is imported: they read these once.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+__version__ = "0.1.0"
+
+
+class CourseError(Exception):
+    """A mistake of the user's, told in one line: what is wrong, where, what to do next.
+
+    ``python -m lib`` prints it without a traceback and ends with exit code 2.
+    """

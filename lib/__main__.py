@@ -1,0 +1,172 @@
+"""The command line: ``python -m lib train|evaluate|compare|plot|analyze|preflight``.
+
+Flags may be written with dashes or underscores. A user's mistake ends in one line and exit
+code 2; an interrupted run says how to go on.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from lib import CourseError
+
+ROOT = Path(__file__).parent.parent
+CHAPTERS = {"sentiment": "01_sentiment"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with its errors on one line."""
+
+    def error(self, message):
+        raise CourseError(f"{message}; see {self.prog} --help")
+
+
+def dashes(argv: list[str]) -> list[str]:
+    """``--kl_type`` and ``--kl-type`` are the same flag; values are left alone."""
+    return [re.sub(r"^--[\w-]+", lambda m: m[0].replace("_", "-"), arg) for arg in argv]
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="python -m lib", description="Train, measure and look at a policy.")
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+
+    train = verbs.add_parser("train", help="train a policy with GRPO")
+    tasks = train.add_subparsers(dest="task", required=True, parser_class=Parser)
+    add_train_flags(tasks.add_parser("sentiment", help="positive film reviews (chapter 1)"))
+
+    for verb, models in (("evaluate", ("model",)), ("compare", ("base", "trained"))):
+        p = verbs.add_parser(verb, help={"evaluate": "measure one policy",
+                                         "compare": "measure two side by side"}[verb])
+        p.add_argument("task", choices=CHAPTERS)
+        for name in models:
+            p.add_argument(name, help="tiny, a Hub id, a model folder or a run folder")
+        p.add_argument("--num-prompts", type=int, help="held-out prompts (default: all)")
+        p.add_argument("--scorer", help="star classifier: tiny, a Hub id or a folder")
+        p.add_argument("--seed", type=int, default=0)
+        p.add_argument("--save-plot", type=Path, metavar="FILE", help="write the picture there")
+
+    for verb, what in (("plot", "draw the curves of a run"), ("analyze", "say how a run went")):
+        verbs.add_parser(verb, help=what).add_argument("run_dir", type=Path)
+    verbs.add_parser("preflight", help="what this machine can do, and how long it takes")
+    return parser
+
+
+def add_train_flags(p: Parser) -> None:
+    from lib.training import KL_TYPES, PRESETS, SHAPINGS
+
+    add = p.add_argument
+    add("--preset", default="quick", metavar="|".join(PRESETS), help="how many steps")
+    add("--reward-shaping", default="none", metavar="|".join(SHAPINGS))
+    add("--shaping-temperature", type=float, default=0.25, metavar="T")
+    add("--kl-type", default="none", metavar="|".join(KL_TYPES), help="your term in the reward")
+    add("--kl-coef", type=float, default=0.1)
+    add("--beta", type=float, default=0.0, help="TRL's KL(pi||ref) term in the loss")
+    add("--use-peft", action="store_true", help="train a LoRA adapter only")
+    add("--model", default="tiny", metavar="tiny|ID|PATH")
+    add("--scorer", metavar="tiny|ID|PATH", help="five-star classifier (default: the model's)")
+    add("--answers", type=Path, metavar="FILE",
+        help="notebook or .py with your functions (default: the chapter's notebook)")
+    add("--output-dir", type=Path, metavar="DIR", help="default: runs/{task}/{run name}")
+    add("--overwrite", action="store_true", help="replace a run that is there already")
+    add("--resume-from-checkpoint", metavar="auto|PATH")
+    add("--seed", type=int, default=42)
+    add("--max-steps", type=int, help="instead of the preset's")
+    add("--learning-rate", type=float)
+    add("--batch-size", type=int, default=16, help="completions a forward pass")
+    add("--accumulation", type=int, default=4, help="forward passes a step")
+    add("--num-generations", type=int, default=8, help="completions a prompt: the group")
+    add("--temperature", type=float, default=1.0)
+    add("--max-completion-length", type=int, help="tokens")
+    add("--save-steps", type=int, default=25, help="steps between checkpoints")
+    add("--wandb", action="store_true", help="report to Weights & Biases")
+    add("--wandb-project")
+    add("--wandb-run-name")
+    add("--trackio", action="store_true", help="report to Trackio")
+
+
+def run_train(args) -> None:
+    import importlib.util
+    import os
+
+    from lib.answers import load_answers
+    from lib.training import Settings, needed_answers, run_name, train
+
+    report_to = tuple(name for name in ("wandb", "trackio") if getattr(args, name))
+    for name in report_to:
+        if importlib.util.find_spec(name) is None:
+            raise CourseError(f"--{name} needs the package {name}; pip install {name}")
+    if args.wandb_project:
+        os.environ["WANDB_PROJECT"] = args.wandb_project
+    fields = {name: getattr(args, name) for name in Settings.__dataclass_fields__
+              if hasattr(args, name)}
+    settings = Settings(**fields, report_to=report_to, run_name=args.wandb_run_name)
+    settings.resolved()  # complain about flags before anything is read
+    answers = args.answers or ROOT / "notebooks" / f"{CHAPTERS[args.task]}.ipynb"
+    functions = load_answers(answers, needed_answers(settings))
+    run_dir = args.output_dir or Path("runs") / args.task / run_name(settings)
+    try:
+        train(settings, functions, run_dir, resume=args.resume_from_checkpoint,
+              overwrite=args.overwrite)
+    except NotImplementedError as error:
+        raise CourseError(f"not solved yet in {answers}: {error}") from None
+    except KeyboardInterrupt:
+        raise CourseError(f"interrupted; go on with the same command and "
+                          f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
+    run_analyze(argparse.Namespace(run_dir=run_dir))
+
+
+def run_evaluate(args) -> None:
+    from lib import evaluation, plots
+
+    models = {args.model: args.model} if args.verb == "evaluate" else {
+        "base": args.base, "trained": args.trained}
+    results = evaluation.measure_all(models, scorer=args.scorer, num_prompts=args.num_prompts,
+                                      seed=args.seed)
+    print(evaluation.table({name: r["metrics"] for name, r in results.items()}))
+    if args.save_plot:
+        plots.save(plots.score_histogram(
+            {name: [row["score"] for row in r["rows"]] for name, r in results.items()}),
+            args.save_plot)
+        print(f"picture: {args.save_plot}")
+
+
+def run_plot(args) -> None:
+    from lib import plots
+    from lib.files import read_json
+    from lib.monitor import CURVES, HISTORY
+
+    history = read_json(args.run_dir / HISTORY)
+    plots.save(plots.history({args.run_dir.name: history}), args.run_dir / CURVES)
+    print(f"picture: {args.run_dir / CURVES}")
+
+
+def run_analyze(args) -> None:
+    from lib import evaluation
+
+    print("\n".join(evaluation.verdict(args.run_dir)))
+
+
+def run_preflight(args) -> None:
+    from lib.preflight import report
+
+    print(report())
+
+
+RUN = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
+       "plot": run_plot, "analyze": run_analyze, "preflight": run_preflight}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0, or 2 after a user's mistake."""
+    try:
+        args = build_parser().parse_args(dashes(sys.argv[1:] if argv is None else argv))
+        RUN[args.verb](args)
+    except CourseError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""A student's functions, read from a notebook or a Python file.
+
+From a notebook only the graded solution cells run, after the plain imports of its other
+cells: no training cell, no plot, no test. This executes the student's code in this process,
+so it is for one's own answers; the grader does not use it.
+"""
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+
+from lib import CourseError
+
+
+def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
+    """The functions called names, from the solution cells of an .ipynb or from a .py file.
+
+    Raises CourseError, with file and cell, when the file is missing or unreadable, its code
+    does not run, or a function is not there. An unsolved function loads; it says so when called.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CourseError(f"no answers file {path}; name one with --answers FILE.ipynb|FILE.py")
+    if path.suffix not in (".ipynb", ".py"):
+        raise CourseError(f"{path} is neither a notebook (.ipynb) nor a Python file (.py)")
+    namespace: dict = {"__name__": "answers", "__file__": str(path)}
+    try:
+        pieces = _solution_cells(path) if path.suffix == ".ipynb" else [
+            ("file", path.read_text(encoding="utf-8"))]
+    except (ValueError, OSError) as error:
+        raise CourseError(f"{path} is not a readable notebook: {error}") from None
+    for where, source in pieces:
+        try:
+            exec(compile(source, f"{path}, {where}", "exec"), namespace)
+        except (Exception, SystemExit) as error:
+            line = getattr(error, "lineno", None)
+            raise CourseError(f"{path}, {where}{f', line {line}' if line else ''}: "
+                              f"{type(error).__name__}: {error}; run this cell in the notebook "
+                              "first") from None
+    missing = [name for name in names if not callable(namespace.get(name))]
+    if missing:
+        raise CourseError(f"{path} defines no function {', '.join(missing)}; start from the "
+                          "course's notebook, whose solution cells have these names")
+    return {name: namespace[name] for name in names}
+
+
+def _solution_cells(path: Path) -> list[tuple[str, str]]:
+    """(where, source) of the plain imports of all cells, then of each graded solution cell."""
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    graded = [cell for cell in code if cell.metadata.get("nbgrader", {}).get("solution")]
+    if not graded:
+        raise CourseError(f"{path} has no solution cell; was its cell metadata lost? Take a "
+                          "fresh copy of the notebook and paste your answers into it")
+    imports = [("imports", _imports(cell.source)) for cell in code if cell not in graded]
+    return imports + [(f"cell {cell.metadata['nbgrader']['grade_id']}", without_magics(cell.source))
+                      for cell in graded]
+
+
+def without_magics(source: str) -> str:
+    """Source with IPython's ``%`` and ``!`` lines blanked, so that Python can parse it."""
+    return re.sub(r"^[ \t]*[%!].*$", "", source, flags=re.MULTILINE)
+
+
+def _imports(source: str) -> str:
+    """The top-level imports of a cell that name a top-level module of this course or library."""
+    try:
+        body = ast.parse(without_magics(source)).body
+    except SyntaxError:
+        return ""  # a broken cell elsewhere is not this exercise's business
+    lines = [ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return "\n".join(f"try:\n    {line}\nexcept ImportError:\n    pass" for line in lines)

@@ -1,0 +1,205 @@
+"""Measuring a policy: sampled on held-out prompts, every figure with n and a 95 % interval.
+
+Left out: judging whether a text is *good*. The score is the proxy that training maximises;
+the other figures are detectors of what a high score may hide.
+"""
+
+import math
+import statistics
+from pathlib import Path
+
+import torch
+
+from lib import CourseError, models
+from lib.files import read_json
+from lib.logprobs import completion_logprobs
+from lib.monitor import BASELINE, FINAL, HISTORY
+from lib.scoring import get_sentiment_scores, use_scorer
+from lib.tasks import sentiment
+
+SAMPLES_PER_PROMPT = 6
+DISTINCT_BLOCK = 20
+Z95 = 1.959964
+
+
+@torch.no_grad()
+def sample(model, tokenizer, prompts: list[str], *, temperature: float,
+           max_completion_length: int, seed: int) -> list[list[int]]:
+    """One completion a prompt, as token ids up to and with EOS; the global RNG is left as it was.
+
+    Sampling is plain (no top-k, no top-p), as in training.
+    """
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        batch = tokenizer(prompts, padding=True, return_tensors="pt").to(model.device)
+        out = model.generate(**batch, max_new_tokens=max_completion_length, do_sample=True,
+                             temperature=temperature, top_k=0, top_p=1.0,
+                             pad_token_id=tokenizer.pad_token_id)
+    completions = out[:, batch["input_ids"].shape[1]:].tolist()
+    ends = [row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
+            for row in completions]
+    return [row[:end] for row, end in zip(completions, ends, strict=True)]
+
+
+def mean_interval(values: list[float]) -> dict:
+    """Mean with its normal 95 % interval: value, low, high, n."""
+    mean, n = statistics.fmean(values), len(values)
+    half = Z95 * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.inf
+    return {"value": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def rate_interval(hits: int, n: int) -> dict:
+    """Share hits / n with its Wilson 95 % interval, which stays inside [0, 1]."""
+    p, z2 = hits / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return {"value": p, "low": centre - half, "high": centre + half, "n": n}
+
+
+def perplexity_interval(logps: list[list[float]]) -> dict:
+    """exp(-mean log p) over all tokens; interval by the ratio estimator, texts as the units.
+
+    Long texts hold more tokens, and tokens of one text hang together, so n counts texts.
+    """
+    sums, lengths = [-sum(row) for row in logps], [len(row) for row in logps]
+    n, ratio = len(logps), sum(sums) / sum(lengths)
+    spread = statistics.stdev([s - ratio * t for s, t in zip(sums, lengths, strict=True)])
+    half = Z95 * spread / math.sqrt(n) / statistics.fmean(lengths)
+    return {"value": math.exp(ratio), "low": math.exp(ratio - half),
+            "high": math.exp(ratio + half), "n": n}
+
+
+def distinct_2(texts: list[str]) -> float:
+    """Distinct word pairs over all word pairs of texts (Li et al. 2016); 1 when there are none."""
+    pairs = [pair for text in texts for pair in
+             zip(text.lower().split(), text.lower().split()[1:], strict=False)]
+    return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+def metrics(rows: list[dict]) -> dict[str, dict]:
+    """The table of a validation from its rows; each entry value, low, high, n.
+
+    ``distinct_2`` depends on how much text it is taken over, so it is the mean over blocks of
+    20 completions, and its n counts blocks. The rows cover a fixed list of prompts evenly,
+    which makes the intervals, computed as if prompts were drawn too, slightly wide.
+    """
+    texts = [row["completion"] for row in rows]
+    blocks = [texts[i::len(texts) // DISTINCT_BLOCK or 1]
+              for i in range(len(texts) // DISTINCT_BLOCK or 1)]
+    return {
+        "score": mean_interval([row["score"] for row in rows]),
+        "positive_ratio": rate_interval(sum(row["score"] > 0.5 for row in rows), len(rows)),
+        "reference_perplexity": perplexity_interval([row["ref_logps"] for row in rows]),
+        "distinct_2": mean_interval([distinct_2(block) for block in blocks]),
+        "self_ending": rate_interval(sum(row["ended"] for row in rows), len(rows)),
+        "kl": mean_interval([sum(row["logps"]) - sum(row["ref_logps"]) for row in rows]),
+        "length": mean_interval([len(row["completion_ids"]) for row in rows]),
+    }
+
+
+def measure(model, tokenizer, reference, *, num_prompts: int | None = None,
+            temperature: float = 1.0, max_completion_length: int = 40, seed: int = 0) -> dict:
+    """Sample the policy on held-out prompts: ``{"metrics": ..., "rows": ...}``.
+
+    reference: the model whose perplexity, and the KL to which, are reported: the base policy.
+    ``kl`` is the mean over completions of log pi(x) - log pi_ref(x): k1, in nats a completion.
+    """
+    prompts = sentiment.prompts("eval")[:num_prompts] * SAMPLES_PER_PROMPT
+    if not prompts:
+        raise CourseError(f"--num-prompts must be at least 1, not {num_prompts}")
+    was_training = model.training
+    model.eval()
+    ids = sample(model, tokenizer, prompts, temperature=temperature,
+                 max_completion_length=max_completion_length, seed=seed)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    prompt_ids = tokenizer(prompts)["input_ids"]
+    logps, ref_logps = (completion_logprobs(m, prompt_ids, ids, tokenizer.pad_token_id)
+                        for m in (model, reference))
+    model.train(was_training)
+    rows = [{"prompt": p, "completion": t, "completion_ids": i, "score": s,
+             "ended": i[-1] == tokenizer.eos_token_id, "logps": lp, "ref_logps": r}
+            for p, t, i, s, lp, r in
+            zip(prompts, texts, ids, get_sentiment_scores(texts), logps, ref_logps, strict=True)]
+    return {"metrics": metrics(rows), "rows": rows}
+
+
+def measure_all(policies: dict[str, str], *, scorer: str | None = None,
+                num_prompts: int | None = None, seed: int = 0) -> dict[str, dict]:
+    """``measure`` for each named policy (tiny, Hub id, model or run folder).
+
+    The first one is the reference of all, unless it is a run, whose base policy then is.
+    """
+    first = next(iter(policies.values()))
+    config = Path(first) / models.RUN_CONFIG
+    base = read_json(config)["settings"]["model"] if config.is_file() else first
+    use_scorer(models.scorer_path(first, scorer))
+    reference = models.load_policy(models.policy_path(base, "sentiment"))[0]
+    results = {}
+    for name, path in policies.items():
+        policy, tokenizer = models.load_policy(models.policy_path(path, "sentiment"))
+        if policy.config.vocab_size != reference.config.vocab_size:
+            raise CourseError(f"{path} and {base} do not share a vocabulary; compare a policy "
+                              "with the base it was trained from")
+        results[name] = measure(policy, tokenizer, reference, num_prompts=num_prompts, seed=seed)
+    return results
+
+
+LABELS = {"score": "mean score", "positive_ratio": "positive ratio",
+          "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
+          "self_ending": "ends by itself", "kl": "KL(pi||ref), nats", "length": "length, tokens"}
+
+
+def table(columns: dict[str, dict]) -> str:
+    """The metrics of each named validation side by side: value [95 % interval] n."""
+    def cell(m: dict) -> str:
+        digits = 2 if abs(m["value"]) < 100 else 0
+        return (f"{m['value']:.{digits}f} [{m['low']:.{digits}f}, {m['high']:.{digits}f}] "
+                f"n={m['n']}")
+
+    grid = [["", *columns]] + [[label, *(cell(m[key]) for m in columns.values())]
+                               for key, label in LABELS.items()]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+                     .rstrip() for row in grid)
+
+
+def finals(runs: dict[str, Path | None]) -> dict[str, dict]:
+    """The final metrics of each named run; runs that were not made (None) are left out."""
+    return {name: read_json(run / FINAL)["metrics"] for name, run in runs.items() if run}
+
+
+def final_rows(run: Path) -> list[dict]:
+    """The completions of a run's final validation, with their scores."""
+    return read_json(Path(run) / FINAL)["rows"]
+
+
+def histories(runs: dict[str, Path | None]) -> dict[str, list[dict]]:
+    """The reward history of each named run; None is left out."""
+    return {name: read_json(run / HISTORY) for name, run in runs.items() if run}
+
+
+def verdict(run_dir: Path) -> list[str]:
+    """What a finished run shows, as lines: the table, then what is wrong and what to try."""
+    before, after = (read_json(Path(run_dir) / name)["metrics"] for name in (BASELINE, FINAL))
+    history = read_json(Path(run_dir) / HISTORY)
+    score, kept = after["score"], after["self_ending"]
+    findings = []
+    if score["low"] <= before["score"]["high"]:
+        findings.append("no clear gain in score: the intervals overlap. Train longer, or raise "
+                        "--learning-rate")
+    if after["reference_perplexity"]["low"] > 1.5 * before["reference_perplexity"]["value"]:
+        findings.append("reward hacking: the base policy finds these texts unlikely (perplexity "
+                        "over 1.5 x the base's). Raise --beta, or train for fewer steps")
+    if kept["high"] < 0.8 * before["self_ending"]["value"]:
+        findings.append("completions stopped ending by themselves. Raise --beta, or train for "
+                        "fewer steps")
+    if after["distinct_2"]["high"] < 0.5 * before["distinct_2"]["value"]:
+        findings.append("mode collapse: the completions repeat one another. A KL term with an "
+                        "entropy part helps: --beta, in place of --kl-type")
+    tied = statistics.fmean(row.get("tied_groups", 0) for row in history[-10:])
+    if tied > 0.5:
+        findings.append(f"{tied:.0%} of the last groups had equal rewards and taught nothing. "
+                        "Raise --temperature or --num-generations")
+    return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),
+            *(f"- {finding}" for finding in findings or ["no alarm: a healthy run"])]

@@ -1,0 +1,52 @@
+"""Writing run files so that a kill leaves the old file or the new one, never half of one."""
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib import CourseError
+
+
+@contextmanager
+def atomic(path: Path):
+    """Yield a temporary path beside path (same suffix); it becomes path when the block ends.
+
+    Raises CourseError when the folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        os.close(handle)
+        try:
+            yield Path(name)
+            Path(name).chmod(0o644)  # mkstemp gives 0600; these are ordinary files
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise CourseError(f"cannot write {path}: {error.strerror or error}; choose another "
+                          "folder with --output-dir, or free some space") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to path atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value) -> None:
+    """Write value as indented JSON to path atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path):
+    """Read a JSON file; raises CourseError when it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CourseError(f"{path} does not exist; is this the folder of a run?") from None
+    except (OSError, ValueError) as error:
+        raise CourseError(f"cannot read {path}: {error}") from None

@@ -1,0 +1,47 @@
+"""Per-token log-probabilities of sampled ids under a model, at temperature 1.
+
+From the sampled **ids**, not from re-tokenised text: encoding a decoded completion again
+may split it otherwise, and drops the EOS token, whose probability is what tells a policy
+that ends its sentences from one that does not.
+"""
+
+import torch
+
+
+@torch.no_grad()
+def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """``log p(input_ids[:, t] | input_ids[:, :t])``, shape (B, T - 1), float32.
+
+    input_ids, attention_mask: (B, T), padded on either side. Entries at padding, and at a
+    row's first real token, mean nothing. Positions are counted from the first real token:
+    GPT-2 does not do that by itself, and a left-padded row would get other log-probs.
+    """
+    position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    logits = model(input_ids=input_ids, attention_mask=attention_mask,
+                   position_ids=position_ids).logits[:, :-1].float()
+    chosen = logits.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+    return chosen - logits.logsumexp(-1)
+
+
+def completion_logprobs(model, prompt_ids: list[list[int]], completion_ids: list[list[int]],
+                        pad_token_id: int, batch_size: int = 64) -> list[list[float]]:
+    """Log-probs of every completion token, its first and its EOS included.
+
+    prompt_ids, completion_ids: N lists of token ids, prompts not empty. Returns N lists, the
+    i-th as long as ``completion_ids[i]``. Raises ValueError on an empty prompt, whose
+    completion's first token would have nothing to be conditioned on.
+    """
+    if not all(prompt_ids):
+        raise ValueError("a prompt is empty: its completion's first token has no context")
+    rows = [list(p) + list(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
+    result = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        width = max(map(len, batch))
+        ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in batch])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
+        logps = token_logprobs(model, ids.to(model.device), mask.to(model.device)).cpu()
+        for i, row in enumerate(batch):
+            first = len(prompt_ids[start + i]) - 1  # logps[t] belongs to token t + 1
+            result.append(logps[i, first : len(row) - 1].tolist())
+    return result

@@ -1,0 +1,135 @@
+"""Which model, on which device, in which precision.
+
+Every tier goes through the same Auto classes: ``tiny`` is only a path into this package.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lib import CourseError
+from lib.tiny import WEIGHTS
+
+TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy"}
+TINY_SCORER = WEIGHTS / "star-scorer"
+HUB_SCORER = "nlptown/bert-base-multilingual-uncased-sentiment"
+RUN_CONFIG = "training_config.json"
+
+
+def pick_device() -> torch.device:
+    """The first CUDA GPU if there is one, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def precision(device: torch.device) -> dict[str, bool]:
+    """``bf16`` and ``fp16`` for the trainer's mixed precision; weights stay in float32.
+
+    bf16 from compute capability 8.0 (A100, L4); fp16 below (a T4 only emulates bf16);
+    plain float32 on a CPU, where bf16 without hardware support is 7 to 20 times slower.
+    """
+    if device.type != "cuda":
+        return {"bf16": False, "fp16": False}
+    native = torch.cuda.get_device_capability(device)[0] >= 8
+    return {"bf16": native, "fp16": not native}
+
+
+def policy_path(model: str, task: str) -> str:
+    """Where the policy is: ``tiny`` -> the bundled weights, else the path or Hub id itself.
+
+    A run folder stands for its trained policy, ``final/``.
+    """
+    if model == "tiny":
+        return str(TINY_POLICIES[task])
+    if (Path(model) / RUN_CONFIG).is_file():
+        return str(Path(model) / "final")
+    return model
+
+
+def scorer_path(model: str, scorer: str | None = None) -> str:
+    """Where the star classifier is: the one named, else the one that belongs to the policy.
+
+    ``tiny`` has its own; a run folder (or its ``final/``) remembers the one it was trained
+    with; any other policy is judged by the Hub's five-star classifier.
+    """
+    if scorer:
+        return str(TINY_SCORER) if scorer == "tiny" else scorer
+    if model == "tiny":
+        return str(TINY_SCORER)
+    for folder in (Path(model), Path(model).parent):
+        if (folder / RUN_CONFIG).is_file():
+            settings = json.loads((folder / RUN_CONFIG).read_text())["settings"]
+            return scorer_path(settings["model"], settings["scorer"])
+    return HUB_SCORER
+
+
+def _load(auto_class, path: str, **kwargs):
+    """``from_pretrained`` with its many failures told in one line."""
+    if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+        raise CourseError(f"no such model folder: {path}")
+    try:
+        return auto_class.from_pretrained(path, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        if Path(path).is_dir():
+            reason = str(error).strip().splitlines()[0]
+            raise CourseError(f"the model folder {path} is damaged or incomplete: {reason}; "
+                              "build or save it again") from None
+        raise CourseError(
+            f"cannot get '{path}' from the Hugging Face Hub (no connection, no such id, or a "
+            "gated model); offline use --model tiny, or the path of a local folder") from None
+    except Exception as error:  # safetensors and network libraries raise types of their own
+        raise CourseError(f"cannot load '{path}': {type(error).__name__}: "
+                          f"{str(error).strip().splitlines()[0]}") from None
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a policy, with a pad token (EOS where there is none of its own)."""
+    tokenizer = _load(AutoTokenizer, path)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_policy(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in float32 on the device, in eval mode, and its tokenizer.
+
+    Raises CourseError when it cannot be loaded or is not a causal language model.
+    """
+    kind = (getattr(_load(AutoConfig, path), "architectures", None) or [""])[0]
+    if kind and not kind.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+        raise CourseError(f"'{path}' is a {kind}, not a causal language model; a policy must "
+                          "generate text: try --model tiny or --model gpt2")
+    tokenizer = load_tokenizer(path)
+    model = _load(AutoModelForCausalLM, path, dtype=torch.float32)
+    return model.to(pick_device()).eval(), tokenizer
+
+
+@cache
+def load_scorer(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A five-star classifier in float32 on the device, in eval mode, and its tokenizer.
+
+    Raises CourseError when it cannot be loaded or has not exactly five classes.
+    """
+    config = _load(AutoConfig, path)
+    kind = (getattr(config, "architectures", None) or [""])[0]
+    if not kind.endswith("ForSequenceClassification") or config.num_labels != 5:
+        raise CourseError(f"'{path}' is a {kind or 'model'} with {config.num_labels} labels, not "
+                          "a five-star classifier; try --scorer tiny")
+    tokenizer = _load(AutoTokenizer, path)
+    model = _load(AutoModelForSequenceClassification, path, dtype=torch.float32)
+    return model.to(pick_device()).eval(), tokenizer
+
+
+def max_positions(model: PreTrainedModel) -> int:
+    """How many tokens fit into the model: prompt and completion together."""
+    return getattr(model.config, "max_position_embeddings", None) or 10**9

@@ -1,0 +1,143 @@
+"""What a run writes down while it trains: history, samples, checkpoint seals, progress."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from lib.files import write_json
+
+HISTORY, SAMPLES, CURVES = "reward_history.json", "samples.jsonl", "curves.png"
+BASELINE, FINAL = "baseline_validation.json", "final_validation.json"
+SEAL = "sealed.json"
+
+# TRL's log key -> ours. Timings stay out: a resumed run's history equals the uninterrupted one's.
+COLUMNS = {
+    "reward": "mean_reward", "reward_std": "reward_std", "score": "score", "kl_term": "kl_term",
+    "kl": "kl", "entropy": "entropy", "frac_reward_zero_std": "tied_groups",
+    "completions/mean_length": "completion_length", "completions/clipped_ratio": "clipped_ratio",
+    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+}
+
+
+def history_row(step: int, epoch: float, logs: dict) -> dict:
+    """One row of reward_history.json from one TRL log; keys TRL left out are left out."""
+    return {"step": step, "epoch": round(epoch, 4),
+            **{ours: logs[theirs] for theirs, ours in COLUMNS.items()
+               if logs.get(theirs) is not None}}
+
+
+def read_samples(run_dir: Path) -> list[dict]:
+    """The rows of samples.jsonl; a last line torn by a kill is dropped."""
+    path = Path(run_dir) / SAMPLES
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class RunRecorder(TrainerCallback):
+    """Writes one history row a step and, every sample_every steps, the completions of a step.
+
+    Also seals checkpoints: a checkpoint without a seal, or with other bytes than its seal
+    says, was cut short by a kill and is not resumed from.
+
+    reward: the reward function; its ``rows`` are the completions of the step. prompts_per_epoch
+    over prompts_per_step is how many steps one pass over the training prompts takes.
+    """
+
+    def __init__(self, run_dir: Path, reward, steps_per_epoch: float, sample_every: int = 5):
+        self.run_dir, self.reward = Path(run_dir), reward
+        self.steps_per_epoch, self.sample_every = steps_per_epoch, sample_every
+        self.history: list[dict] = []
+
+    def rewind(self, step: int, history: list[dict]) -> None:
+        """Forget what came after step: the run resumes from there."""
+        self.history = [row for row in history if row["step"] <= step]
+        samples = [row for row in read_samples(self.run_dir) if row["step"] <= step]
+        write_json(self.run_dir / HISTORY, self.history)
+        (self.run_dir / SAMPLES).write_text("".join(map(_line, samples)), encoding="utf-8")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not logs or "reward" not in logs:  # the closing log of a run carries timings only
+            return
+        step = state.global_step
+        self.history.append(history_row(step, step / self.steps_per_epoch, logs))
+        write_json(self.run_dir / HISTORY, self.history)
+        if step == 1 or step % self.sample_every == 0 or step == state.max_steps:
+            with (self.run_dir / SAMPLES).open("a", encoding="utf-8") as file:
+                file.write("".join(_line({"step": step, **row}) for row in self.reward.rows))
+
+    def on_save(self, args, state, control, **kwargs):
+        seal(self.run_dir / f"checkpoint-{state.global_step}")
+
+
+def _line(row: dict) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL):
+        with path.open("rb") as file:
+            digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def seal(checkpoint: Path) -> None:
+    """Write the SHA-256 of every file of a finished checkpoint beside them."""
+    write_json(checkpoint / SEAL, _digests(checkpoint))
+
+
+def is_sealed(checkpoint: Path) -> bool:
+    """Whether checkpoint is complete: sealed, and every byte still as it was then."""
+    try:
+        return json.loads((checkpoint / SEAL).read_text()) == _digests(checkpoint)
+    except (OSError, ValueError):
+        return False
+
+
+class LivePlot(TrainerCallback):
+    """Redraws the curves of a run in the notebook, every so many steps. Nothing elsewhere."""
+
+    def __init__(self, recorder: RunRecorder, name: str, every: int = 5):
+        self.recorder, self.name, self.every, self.handle = recorder, name, every, None
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not logs or "reward" not in logs:
+            return
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self.draw()
+
+    def draw(self):
+        from IPython import get_ipython
+        from IPython.display import display
+
+        from lib import plots
+
+        if get_ipython() is None:
+            return
+        picture = plots.image(plots.history({self.name: self.recorder.history}))
+        if self.handle is None:
+            self.handle = display(picture, display_id=True)
+        else:
+            self.handle.update(picture)
+
+
+class Progress(TrainerCallback):
+    """One progress bar for the run: steps, time left, reward and score."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        quiet = not sys.stderr.isatty()
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train",
+                        unit="step", leave=False, mininterval=15 if quiet else 0.2)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "reward" in logs:
+            shown = {k: f"{logs[k]:.3f}" for k in ("reward", "score") if logs.get(k) is not None}
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()

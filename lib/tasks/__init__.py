@@ -1,0 +1,1 @@
+"""One module a task: its prompts, its disjoint splits, its metrics."""

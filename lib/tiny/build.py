@@ -1,0 +1,273 @@
+"""Rebuild the embedded tier: ``python -m lib.tiny.build``. Seeded, minutes on two cores.
+
+Writes tokenizer, config, safetensors (float16 on disk, float32 in use) and a model card
+with the figures measured here into ``lib/tiny/weights``. Same machine and versions, same
+weights; another processor may round differently, so the cards state what was measured.
+"""
+
+import argparse
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tqdm.auto import tqdm
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
+
+from lib.tiny import WEIGHTS
+from lib.tiny.corpus import ADJECTIVES, STARS, make_reviews, word_salad
+
+EOS = "<|endoftext|>"
+SEED = 0
+TRAIN_REVIEWS, HELD_OUT = 60_000, 2_000
+
+
+def bpe_tokenizer(texts: list[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer as GPT-2's: one special token, which also ends a text."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[EOS], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=EOS, bos_token=EOS,
+                                   unk_token=EOS, model_max_length=max_length)
+
+
+def wordpiece_tokenizer(texts: list[str], max_length: int) -> BertTokenizerFast:
+    """A lower-casing WordPiece tokenizer as BERT's, over the letters and words of texts."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=600, special_tokens=special, show_progress=False,
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789.,!?'"))
+    raw = BertTokenizerFast(vocab={t: i for i, t in enumerate(special)}).backend_tokenizer
+    raw.train_from_iterator(texts, trainer)
+    return BertTokenizerFast(vocab=raw.get_vocab(), model_max_length=max_length)
+
+
+def fit(model, batches: int, loss_of_batch, learning_rate: float, title: str) -> None:
+    """Train model with AdamW, one-cycle schedule; loss_of_batch() draws its own batch."""
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, batches)
+    model.train()
+    bar = tqdm(range(batches), title, disable=None, file=sys.stderr)
+    for _ in bar:
+        loss = loss_of_batch()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3f}")
+    model.eval()
+
+
+def encode_causal(tokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (N, T) and labels (N, T): every text ends with EOS, which is learnt; padding
+    carries the same id but the label -100."""
+    rows = [tokenizer(t)["input_ids"] + [tokenizer.eos_token_id] for t in texts]
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), tokenizer.eos_token_id)
+    labels = torch.full((len(rows), width), -100)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = labels[i, : len(row)] = torch.tensor(row)
+    return ids, labels
+
+
+@torch.no_grad()
+def causal_loss(model, ids: torch.Tensor, labels: torch.Tensor) -> float:
+    """Mean negative log-likelihood a token, in nats, weighted by tokens."""
+    total = count = 0.0
+    for i in range(0, len(ids), 250):
+        batch_labels = labels[i : i + 250]
+        n = (batch_labels[:, 1:] != -100).sum().item()
+        loss = model(ids[i : i + 250], attention_mask=(batch_labels != -100).long(),
+                     labels=batch_labels).loss
+        total, count = total + loss.item() * n, count + n
+    return total / count
+
+
+def build_policy(folder: Path, train: list[str], held_out: list[str], *, vocab_size: int,
+                 n_embd: int, n_layer: int, batches: int, batch_size: int = 64) -> dict:
+    """Train a GPT-2 language model on train; save it; return its measured figures."""
+    set_seed(SEED)
+    tokenizer = bpe_tokenizer(train, vocab_size, max_length=128)
+    config = GPT2Config(
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,  # dropout is half the cost on a CPU
+        vocab_size=len(tokenizer), n_positions=128, n_embd=n_embd, n_layer=n_layer, n_head=4,
+        bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
+        loss_type="ForCausalLM")
+    model = GPT2LMHeadModel(config)
+    ids, labels = encode_causal(tokenizer, sorted(train, key=len))  # alike lengths together
+
+    def loss_of_batch():
+        start = torch.randint(len(ids) - batch_size, ()).item()
+        batch_labels = labels[start : start + batch_size]
+        batch_labels = batch_labels[:, : (batch_labels != -100).sum(1).max()]
+        batch = ids[start : start + batch_size, : batch_labels.shape[1]]
+        return model(batch, attention_mask=(batch_labels != -100).long(),
+                     labels=batch_labels).loss
+
+    fit(model, batches, loss_of_batch, 3e-3, folder.name)
+    save(model, tokenizer, folder)
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocabulary": len(tokenizer),
+        "held-out perplexity": math.exp(causal_loss(model, *encode_causal(tokenizer, held_out))),
+        "training-text perplexity": math.exp(
+            causal_loss(model, *encode_causal(tokenizer, train[: len(held_out)]))),
+        "held-out texts": len(held_out),
+    }
+
+
+@torch.no_grad()
+def star_probs(model, tokenizer, texts: list[str]) -> torch.Tensor:
+    """(N, 5) probabilities of one to five stars."""
+    rows = [model(**tokenizer(texts[i : i + 250], padding=True, truncation=True,
+                              return_tensors="pt")).logits.softmax(-1)
+            for i in range(0, len(texts), 250)]
+    return torch.cat(rows)
+
+
+def build_scorer(folder: Path, reviews, held_out, *, batches: int, batch_size: int = 64) -> dict:
+    """Train a five-star BERT classifier; save it; return its measured figures.
+
+    A third of the training reviews are cut short: the policy's completions will be too.
+    """
+    set_seed(SEED)
+    texts = [r.text for r in reviews]
+    tokenizer = wordpiece_tokenizer(texts, max_length=128)
+    names = {i: f"{s} star{'s' * (s > 1)}" for i, s in enumerate(STARS)}
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=256, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, max_position_embeddings=128, num_labels=5,
+        pad_token_id=tokenizer.pad_token_id, id2label=names,
+        label2id={v: k for k, v in names.items()})
+    model = BertForSequenceClassification(config)
+    ids = tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
+    lengths = (ids != tokenizer.pad_token_id).sum(1)
+    labels = torch.tensor([r.stars - 1 for r in reviews])
+
+    def loss_of_batch():
+        rows = torch.randint(len(ids), (batch_size,))
+        batch, length = ids[rows].clone(), lengths[rows].clone()
+        for i in torch.nonzero(torch.rand(batch_size) < 1 / 3).flatten():
+            length[i] = torch.randint(6, int(length[i]) + 1, ()) if length[i] > 6 else length[i]
+            batch[i, length[i] - 1] = tokenizer.sep_token_id
+        mask = torch.arange(batch.shape[1])[None] < length[:, None]
+        batch = batch.masked_fill(~mask, tokenizer.pad_token_id)[:, : length.max()]
+        return model(batch, attention_mask=mask[:, : length.max()].long(),
+                     labels=labels[rows]).loss
+
+    fit(model, batches, loss_of_batch, 1e-3, folder.name)
+    save(model, tokenizer, folder)
+    model = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    return {"parameters": sum(p.numel() for p in model.parameters()),
+            "vocabulary": len(tokenizer), **scorer_figures(model, tokenizer, held_out)}
+
+
+def scorer_figures(model, tokenizer, held_out) -> dict:
+    """Accuracy on whole and cut reviews; the score of texts that no reviewer would write."""
+    stars = torch.tensor([r.stars - 1 for r in held_out])
+
+    def score(texts):
+        return star_probs(model, tokenizer, texts) @ torch.linspace(0, 1, 5)
+
+    figures = {"held-out reviews": len(held_out)}
+    for name, share in (("whole", 1.0), ("cut to half their words", 0.5)):
+        texts = [" ".join(r.text.split()[: max(4, int(len(r.text.split()) * share))])
+                 for r in held_out]
+        guess = star_probs(model, tokenizer, texts).argmax(-1)
+        figures[f"accuracy, {name}"] = (guess == stars).float().mean().item()
+        figures[f"within one star, {name}"] = ((guess - stars).abs() <= 1).float().mean().item()
+    figures["mean score of word salad, all levels"] = score(word_salad(500, 7)).mean().item()
+    for level in STARS:
+        texts = [" ".join([word] * 40) for word in ADJECTIVES[level]]
+        figures[f"mean score of one {level}-star adjective forty times"] = (
+            score(texts).mean().item())
+    chain = " and ".join(["the film was brilliant", "the pacing was brilliant"] * 5)
+    figures['score of "the film was brilliant and the pacing ..." five times over'] = (
+        score([chain]).item())
+    figures["score of the empty string"] = score([""]).item()
+    return figures
+
+
+def save(model, tokenizer, folder: Path) -> None:
+    """Replace folder by model (float16) and tokenizer."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.to(torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+CARD = """---
+license: mit
+library_name: transformers
+---
+# {name}
+
+{about}
+
+Built by `python -m lib.tiny.build` (seed {seed}, torch {torch}, {minutes:.1f} minutes on
+{threads} CPU threads) from text that `lib/tiny/corpus.py` generates. It knows that text and
+nothing else: a teaching aid, not a language model of English.
+
+| measured after saving | |
+|---|---|
+{rows}
+"""
+
+ABOUT = {
+    "review-policy": "A GPT-2-architecture language model that writes short film reviews, "
+    "good and bad ones alike. The policy of chapters 1 and 2, tier `tiny`.",
+    "star-scorer": "A BERT-architecture classifier of film reviews, one to five stars: the "
+    "reward model of chapter 1, tier `tiny`.\n\nThe rows on degenerate text are its blind "
+    "spots. It has seen no such text, yet it is sure of itself: this is what a policy learns "
+    "to exploit.",
+}
+
+
+def write_card(folder: Path, figures: dict, minutes: float) -> None:
+    """The model card beside the weights: what it is and what was measured."""
+    rows = "\n".join(f"| {k} | {v:,} |" if isinstance(v, int) else f"| {k} | {v:.3f} |"
+                     for k, v in figures.items())
+    (folder / "README.md").write_text(CARD.format(
+        name=folder.name, about=ABOUT[folder.name], seed=SEED, torch=torch.__version__,
+        minutes=minutes, threads=torch.get_num_threads(), rows=rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write")
+    parser.add_argument("--only", choices=sorted(ABOUT), help="build one model")
+    args = parser.parse_args()
+    reviews = make_reviews(TRAIN_REVIEWS, SEED)
+    held_out = make_reviews(HELD_OUT, SEED + 1)
+    builders = {
+        "review-policy": lambda folder: build_policy(
+            folder, [r.text for r in reviews], [r.text for r in held_out],
+            vocab_size=1024, n_embd=128, n_layer=2, batches=2000),
+        "star-scorer": lambda folder: build_scorer(folder, reviews, held_out, batches=1500),
+    }
+    for name, build in builders.items():
+        if args.only in (None, name):
+            start = time.perf_counter()
+            figures = build(args.out / name)
+            write_card(args.out / name, figures, (time.perf_counter() - start) / 60)
+            print(f"{name}: {figures}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,581 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Chapter 1: teach a language model to like films
+#
+# You take a small language model that writes film reviews, good and bad ones alike, and
+# train it with **GRPO** (Group Relative Policy Optimization) until it writes positive ones.
+# The reward is what a star classifier thinks of the text. The training works almost too
+# well: the policy finds texts that the classifier loves and nobody would want to read.
+# Then you see what holds it back, and what that costs.
+#
+# | part | you write | points | minutes |
+# |---|---|---|---|
+# | 1 | the reward | 10 | 10 |
+# | 2 | a shaping of the reward | 10 | 15 |
+# | 3 | two KL-flavoured terms | 20 | 20 |
+# | 4 | KL estimators and the exact KL | 20 | 25 |
+# | 5 | experiments, four analysis questions | 20 | 40 |
+#
+# Everything here runs on two CPU cores, offline, with models that come with the course
+# (tier `tiny`). The same code trains `gpt2` on a GPU.
+#
+# **How exercises work.** Replace the `raise NotImplementedError(...)` of a cell, run it, run
+# the check below it. The check names the likely mistake. The test cell after it is what is
+# graded; it holds more tests than you can see. Cells that you have not solved stay red, and
+# the rest of the notebook still opens.
+
+# %%
+import math
+
+import torch
+
+from lib import checks, evaluation, models, plots, preflight, widgets
+from lib.scoring import get_sentiment_scores, get_star_probs
+from lib.tasks import sentiment
+from lib.training import experiment
+
+MODEL = "tiny"  # with a GPU and a connection: "gpt2"
+RUNS = {}  # name -> folder of a finished run, for the plots at the end
+
+print(preflight.report(short=True))
+
+# %% [markdown]
+# ## 1. The policy and the reward
+#
+# The words, once:
+#
+# - **policy** $\pi_\theta$: the model that we train. It reads a **prompt** ("Honestly, the
+#   acting was") and samples a **completion** token by token until its end-of-text token, or
+#   until the length limit.
+# - **reward**: one number a completion. Higher is better. Nothing else tells the policy what
+#   we want.
+# - **reference** $\pi_{\mathrm{ref}}$: the policy as it was before training, frozen.
+# - **group**: several completions of the *same* prompt. GRPO compares each with its group.
+#
+# Let us see what the base policy writes. The held-out prompts used here never occur in
+# training.
+
+# %%
+policy, tokenizer = models.load_policy(models.policy_path(MODEL, "sentiment"))
+base = evaluation.measure(policy, tokenizer, reference=policy, num_prompts=40)
+
+for row in base["rows"][:6]:
+    print(f"{row['score']:.2f}  {row['prompt']}|{row['completion']}")
+
+# %%
+plots.show(plots.score_histogram({"base": [r["score"] for r in base["rows"]]}))
+print(evaluation.table({"base": base["metrics"]}))
+
+# %% [markdown]
+# The base policy is undecided: about as many good reviews as bad ones, so the mean score is
+# near one half. That is a good place to start from. Each group holds better and worse
+# completions, and the difference is all that GRPO learns from.
+#
+# Every figure comes with `n` and a 95 % interval. Keep an eye on the intervals: two runs
+# whose intervals overlap widely have not been told apart.
+#
+# ### Exercise 1: the reward (10 points, easy, 10 minutes)
+#
+# **Why.** The reward function is the whole specification of what we want. TRL calls it once
+# for each batch of completions.
+#
+# **Task.** Write `sentiment_reward(completions, **kwargs)`. `completions` is a list of N
+# strings. Return a list of N Python floats in [0, 1], higher for more positive text, in the
+# same order. `get_sentiment_scores(texts)` asks the classifier: the expected number of stars,
+# mapped to [0, 1].
+#
+# TRL passes more keywords than you need (`prompts`, `completion_ids`, `trainer_state`, ...),
+# so keep `**kwargs`. An empty list is a valid input.
+#
+# <details><summary>Hint 1</summary>It is one call. The work is in not doing too much.</details>
+# <details><summary>Hint 2</summary>Judge the completion alone. The prompt is not the policy's
+# doing.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 1
+def sentiment_reward(completions, **kwargs):
+    """Score in [0, 1] for each completion.
+
+    completions: list of N strings. Returns: list of N floats, same order.
+    """
+    ### BEGIN SOLUTION
+    return get_sentiment_scores(list(completions))
+    ### END SOLUTION
+
+# %%
+checks.sentiment_reward(sentiment_reward)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert len(sentiment_reward([" fine.", " awful."])) == 2
+### BEGIN HIDDEN TESTS
+from lib.tiny.corpus import make_reviews as _reviews
+
+_texts = [r.text for r in _reviews(24, seed=4242)] + ["", " okay"]
+_got = sentiment_reward(_texts, prompts=["x"] * 26, completion_ids=[[1]] * 26, extra=None)
+assert isinstance(_got, list) and len(_got) == 26, "return a list, one float a completion"
+assert all(isinstance(v, float) for v in _got), "return plain Python floats"
+_star = get_star_probs(_texts)
+_right = [float(sum(p * s / 4 for s, p in enumerate(row))) for row in _star]
+assert all(abs(a - b) < 1e-4 for a, b in zip(_got, _right)), "score each completion itself"
+_back = sentiment_reward(_texts[::-1])
+assert all(abs(a - b) < 1e-4 for a, b in zip(_back[::-1], _right)), "keep the order"
+assert sentiment_reward([]) == [], "no completions, no rewards"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 2. What the policy is pushed by
+#
+# GRPO does not use the reward itself. For each group of G completions of one prompt it takes
+# the **advantage**
+#
+# $$A_i = \frac{r_i - \mathrm{mean}(r_1, \dots, r_G)}{\mathrm{std}(r_1, \dots, r_G) + \varepsilon}$$
+#
+# and makes completions with a positive advantage likelier, those with a negative one less
+# likely (Shao et al. 2024, *DeepSeekMath*, section 4.1). Two things follow:
+#
+# - Adding a constant to all rewards, or multiplying them by a positive one, changes nothing
+#   (but for the tiny $\varepsilon$). **Linear shaping is no shaping.**
+# - A group whose rewards are all equal has no advantage, and teaches nothing.
+#
+# A **nonlinear** shaping does change the differences within a group. We try the exponential
+# one, $e^{s/T} - 1$: the best completions stand out, and the poor ones look alike.
+#
+# ### Exercise 2: exponential shaping (10 points, easy, 15 minutes)
+#
+# **Task.** Write `exponential_shaping(scores, temperature)`: a list of N floats in, a new
+# list of the N floats $e^{s/T} - 1$ out. The 1 is subtracted so that a score of 0 remains 0.
+#
+# <details><summary>Hint 1</summary><code>math.exp</code> works on one number; you have a
+# list of them.</details>
+# <details><summary>Hint 2</summary>A smaller temperature must make a larger
+# difference.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 2
+def exponential_shaping(scores, temperature):
+    """exp(score / temperature) - 1 for each score.
+
+    scores: list of N floats. temperature: float > 0. Returns: new list of N floats.
+    """
+    ### BEGIN SOLUTION
+    return [math.exp(score / temperature) - 1 for score in scores]
+    ### END SOLUTION
+
+# %%
+checks.exponential_shaping(exponential_shaping)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex2", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert len(exponential_shaping([0.1, 0.9], 1.0)) == 2
+### BEGIN HIDDEN TESTS
+import random as _random
+
+_rng = _random.Random(7)
+for _t in (0.1, 0.25, 0.5, 1.0, 2.0):
+    _s = [_rng.random() for _ in range(9)]
+    _kept = list(_s)
+    _got = [float(v) for v in exponential_shaping(_s, _t)]
+    assert _s == _kept, "do not change the list of scores"
+    assert len(_got) == 9, "one value a score"
+    for _a, _b in zip(_got, _s):
+        assert abs(_a - (math.exp(_b / _t) - 1)) < 1e-6 * math.exp(_b / _t), (
+            "exp(score / temperature) - 1")
+assert list(exponential_shaping([], 0.5)) == [], "an empty list stays empty"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Judge a shaping by the **advantages**, not by the rewards. Move the slider. At $T = 1$ the
+# exponential is nearly a straight line on [0, 1], so almost nothing changes. From $T = 0.25$
+# down it matters.
+
+# %%
+group = [r["score"] for r in base["rows"] if r["prompt"] == base["rows"][0]["prompt"]]
+group = sorted(group + [0.12, 0.95])
+widgets.shaping_slider(group, exponential_shaping)
+
+# %% [markdown]
+# ## 3. Train, and watch it hack
+#
+# Now the real thing: TRL's `GRPOTrainer`, your reward, no restraint. Each step samples 64
+# completions (8 prompts, groups of 8), scores them, and takes one optimizer step. On two CPU
+# cores 50 steps take about a minute. The pictures are drawn while it trains.
+
+# %%
+RUNS["no KL"] = experiment("no_kl", {"sentiment_reward": sentiment_reward}, model=MODEL)
+
+# %%
+if RUNS["no KL"]:
+    widgets.sample_browser(RUNS["no KL"])
+
+# %% [markdown]
+# The score is close to 1, and the reviews are nonsense: a pile of praise that never ends its
+# sentence. This is **reward hacking**. The classifier has never seen such text; it counts
+# evidence, and a longer pile is more evidence. The policy found that out, not us.
+#
+# Which figure would have told you, if you had not read the samples?
+#
+# - **score**, **positive ratio**: perfect. They *are* what is being hacked.
+# - **reference perplexity** $\exp(-\frac{1}{N}\sum_t \log \pi_{\mathrm{ref}}(x_t))$: how
+#   surprised the base policy is by the text. It explodes.
+# - **self-ending share**: completions that end by themselves before the limit. It collapses.
+# - **distinct-2**: distinct word pairs over all word pairs. It falls when texts repeat
+#   themselves or each other.
+
+# %%
+if RUNS["no KL"]:
+    plots.show(plots.detectors(evaluation.finals(RUNS)))
+
+# %% [markdown]
+# ## 4. Two terms that look at the reference
+#
+# A remedy: make the policy pay for leaving the reference. First, two terms that are often
+# added **to the reward**. Both are made from the log-probabilities that the *reference* gives
+# to the sampled tokens.
+#
+# ### Exercise 3: two terms (10 + 10 points, medium, 20 minutes)
+#
+# `ref_logps` is a list of N lists; `ref_logps[i][t]` is $\log \pi_{\mathrm{ref}}$ of token t
+# of completion i. Completions have different lengths, and at least one token. With
+# $m_i = \mathrm{mean}_t \log \pi_{\mathrm{ref}}(x_{i,t})$ write
+#
+# - `forward_kl_bonus(ref_logps, kl_coef)` $= \mathrm{kl\_coef} \cdot m_i$
+# - `backward_kl_penalty(ref_logps, kl_coef)` $= -\mathrm{kl\_coef} \cdot
+#   \exp(\min(-m_i, 20))$
+#
+# each as a list of N floats. The clamp at 20 keeps one impossible text from overflowing, and
+# from outweighing all others in its group.
+#
+# <details><summary>Hint 1</summary>Mean over the tokens of <em>one</em> completion, so that a
+# long text pays no more than a short one.</details>
+# <details><summary>Hint 2</summary>Take the mean first, the exponential after.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex3a", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 3a
+def forward_kl_bonus(ref_logps, kl_coef):
+    """kl_coef times the token mean of log P_ref, for each completion.
+
+    ref_logps: list of N non-empty lists of floats. Returns: list of N floats.
+    """
+    ### BEGIN SOLUTION
+    return [kl_coef * sum(row) / len(row) for row in ref_logps]
+    ### END SOLUTION
+
+# %%
+checks.forward_kl_bonus(forward_kl_bonus)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert len(forward_kl_bonus([[-1.0], [-2.0, -1.0]], 0.1)) == 2
+### BEGIN HIDDEN TESTS
+import random as _random
+
+_rng = _random.Random(11)
+for _c in (0.0, 0.1, 0.7):
+    _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
+    _got = [float(v) for v in forward_kl_bonus([list(r) for r in _rows], _c)]
+    assert len(_got) == 7, "one value a completion"
+    for _a, _r in zip(_got, _rows):
+        assert abs(_a - _c * sum(_r) / len(_r)) < 1e-5, "kl_coef times the mean log-prob"
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade": false, "grade_id": "ex3b", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 3b
+def backward_kl_penalty(ref_logps, kl_coef):
+    """-kl_coef * exp(min(-mean log P_ref, 20)), for each completion.
+
+    ref_logps: list of N non-empty lists of floats. Returns: list of N floats.
+    """
+    ### BEGIN SOLUTION
+    means = [sum(row) / len(row) for row in ref_logps]
+    return [-kl_coef * math.exp(min(-mean, 20.0)) for mean in means]
+    ### END SOLUTION
+
+# %%
+checks.backward_kl_penalty(backward_kl_penalty)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert len(backward_kl_penalty([[-1.0], [-2.0, -1.0]], 0.1)) == 2
+### BEGIN HIDDEN TESTS
+import random as _random
+
+_rng = _random.Random(13)
+for _c in (0.0, 0.1, 0.7):
+    _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
+    _rows.append([-1e4, -1e4])
+    _got = [float(v) for v in backward_kl_penalty([list(r) for r in _rows], _c)]
+    assert len(_got) == 8, "one value a completion"
+    for _a, _r in zip(_got, _rows):
+        _b = -_c * math.exp(min(-sum(_r) / len(_r), 20.0))
+        assert abs(_a - _b) < 1e-5 * (1 + abs(_b)), "minus kl_coef times exp(-mean), clamped"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **What these two are, and what they are not.** The names are widespread; the formulas say
+# something else.
+#
+# - Averaged over samples from the policy, $m_i$ estimates
+#   $\mathbb{E}_{x\sim\pi_\theta}\left[\log \pi_{\mathrm{ref}}(x)\right]$: minus the **cross-entropy** of
+#   the policy against the reference (per token). It is one half of
+#   $\mathrm{KL}(\pi_\theta\|\pi_{\mathrm{ref}}) = \mathbb{E}_{\pi_\theta}[\log\pi_\theta] -
+#   \mathbb{E}_{\pi_\theta}[\log\pi_{\mathrm{ref}}]$. The other half, the policy's entropy, is missing.
+# - The second term is minus kl_coef times the text's **reference perplexity**.
+#
+# So neither is a KL divergence, forward or backward. Both say "write what the reference finds
+# likely", and nothing in them pays for variety: the best answer is the reference's single
+# favourite sentence. You will see it.
+#
+# The divergences themselves, **by formula**, because the words "forward" and "reverse" are
+# used both ways:
+#
+# | formula | usual name | average under | where it is large | a single bell fitted with it |
+# |---|---|---|---|---|
+# | $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})=\sum_x \pi(x)\log\frac{\pi(x)}{\pi_{\mathrm{ref}}(x)}$ | reverse KL | the policy | policy puts mass where the reference has none | **seeks a mode** |
+# | $\mathrm{KL}(\pi_{\mathrm{ref}}\|\pi)=\sum_x \pi_{\mathrm{ref}}(x)\log\frac{\pi_{\mathrm{ref}}(x)}{\pi(x)}$ | forward KL | the reference | policy forgets something the reference does | **covers all modes** |
+#
+# RL fine-tuning penalises the first one: its samples come from the policy, and so can be had.
+#
+# ### Exercise 4: estimators and the exact KL (10 + 10 points, medium, 25 minutes)
+#
+# **Why.** Nobody can sum over all texts. TRL's `beta` term estimates
+# $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$ from sampled tokens. With
+# $\ell_t = \log\pi_{\mathrm{ref}}(x_t) - \log\pi(x_t)$ and $x_t$ sampled from $\pi$, there are three
+# well-known estimators (Schulman 2020, *Approximating KL Divergence*):
+#
+# $$k_1 = -\ell, \qquad k_2 = \tfrac{1}{2}\ell^2, \qquad k_3 = (e^{\ell} - 1) - \ell$$
+#
+# $k_1$ is unbiased, but noisy and often negative. $k_2$ is never negative, but biased. $k_3$
+# is never negative **and** unbiased: it adds to $k_1$ the term $e^\ell - 1$, whose mean under
+# $\pi$ is 0. TRL uses $k_3$. This is about their *value*; their gradients are another story,
+# told in chapter 2.
+#
+# **Task a.** `kl_estimates(policy_logps, ref_logps)`: two float tensors of one shape, from
+# the same sampled tokens. Return the tuple `(k1, k2, k3)`, three tensors of that shape.
+#
+# **Task b.** `categorical_kl(p, q)`: two probability vectors, shape (V,). Return the exact
+# $\mathrm{KL}(p\|q)$ in nats, as a float or a tensor without dimensions. A category with
+# $p = 0$ counts 0. One with $p > 0$ and $q = 0$ makes it infinite.
+#
+# <details><summary>Hint 1</summary>All three estimators are functions of one difference of
+# log-probs. Which minus which?</details>
+# <details><summary>Hint 2</summary>For b, add up only where p is positive:
+# <code>p[p > 0]</code>.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex4a", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 4a
+def kl_estimates(policy_logps, ref_logps):
+    """Per-token estimators of KL(policy || ref) from tokens sampled from the policy.
+
+    policy_logps, ref_logps: float tensors of one shape. Returns: (k1, k2, k3), same shape.
+    """
+    ### BEGIN SOLUTION
+    log_ratio = ref_logps - policy_logps
+    return -log_ratio, 0.5 * log_ratio**2, torch.expm1(log_ratio) - log_ratio
+    ### END SOLUTION
+
+# %%
+checks.kl_estimates(kl_estimates)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex4a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert len(kl_estimates(torch.zeros(2, 3), torch.zeros(2, 3))) == 3
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(17)
+for _shape in ((5,), (3, 4), (2, 3, 2)):
+    _p = -3 * torch.rand(_shape, generator=_gen)
+    _r = -3 * torch.rand(_shape, generator=_gen)
+    _k1, _k2, _k3 = kl_estimates(_p, _r)
+    assert _k1.shape == _k2.shape == _k3.shape == _p.shape, "estimate per token"
+    _d = (_r - _p).double()
+    assert torch.allclose(_k1.double(), -_d, atol=1e-5), "k1 is minus the log ratio"
+    assert torch.allclose(_k2.double(), _d * _d / 2, atol=1e-5), "k2 is half its square"
+    assert torch.allclose(_k3.double(), _d.exp() - 1 - _d, atol=1e-5), "k3 = exp(l) - 1 - l"
+_same = torch.tensor([-1.0, -2.0])
+assert all(float(k.abs().max()) < 1e-7 for k in kl_estimates(_same, _same)), (
+    "equal policies have KL 0")
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade": false, "grade_id": "ex4b", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 4b
+def categorical_kl(p, q):
+    """Exact KL(p || q) in nats of two probability vectors, shape (V,)."""
+    ### BEGIN SOLUTION
+    there = p > 0
+    return (p[there] * (p[there] / q[there]).log()).sum()
+    ### END SOLUTION
+
+# %%
+checks.categorical_kl(categorical_kl)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex4b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert float(categorical_kl(torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.5]))) == 0
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(19)
+for _v in (2, 5, 40):
+    _p = torch.rand(_v, generator=_gen).softmax(0)
+    _q = (2 * torch.randn(_v, generator=_gen)).softmax(0)
+    _right = float(torch.nn.functional.kl_div(_q.log(), _p, reduction="sum"))
+    assert abs(float(categorical_kl(_p, _q)) - _right) < 1e-5 * (1 + _right), "KL(p || q)"
+_zero = float(categorical_kl(torch.tensor([0.0, 0.3, 0.7]), torch.tensor([0.4, 0.3, 0.3])))
+assert abs(_zero - 0.7 * math.log(7 / 3)) < 1e-5, "a category with p = 0 counts 0"
+_never = float(categorical_kl(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])))
+assert _never == math.inf, "p > 0 where q = 0 is infinite"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Covering and seeking, measured
+#
+# The target $P$ has two modes. We fit a single Gaussian $Q$ by gradient descent, once by
+# minimising $\mathrm{KL}(P\|Q)$ and once $\mathrm{KL}(Q\|P)$, both with **your**
+# `categorical_kl` on a fine grid.
+
+# %%
+x = torch.linspace(-6, 6, 241)
+
+
+def bell(mean, log_std):
+    return (-0.5 * ((x - mean) / log_std.exp()) ** 2).softmax(0)
+
+
+target = 0.6 * bell(torch.tensor(-2.0), torch.tensor(-0.5)) + 0.4 * bell(
+    torch.tensor(2.5), torch.tensor(-0.5))
+
+
+def fit(divergence):
+    parameters = [torch.tensor(-0.5, requires_grad=True), torch.tensor(0.5, requires_grad=True)]
+    optimizer = torch.optim.Adam(parameters, 0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        divergence(bell(*parameters)).backward()
+        optimizer.step()
+    return bell(*parameters).detach()
+
+
+plots.show(plots.two_fits(x, target, {
+    "min KL(P||Q): covers both modes": fit(lambda q: categorical_kl(target, q)),
+    "min KL(Q||P): seeks one mode": fit(lambda q: categorical_kl(q, target))}))
+
+# %% [markdown]
+# ## 5. Experiments
+#
+# Four runs, 50 steps each, same seed, same everything else. Together they take some minutes on two
+# CPU cores; get a coffee, or read what the samples say while they change.
+#
+# 1. your `forward_kl_bonus` in the reward,
+# 2. your `backward_kl_penalty` in the reward,
+# 3. TRL's own term, `beta=0.1`: $k_3$ per token, **in the loss**,
+# 4. exponential shaping with T = 0.25, and the same `beta`.
+
+# %%
+mine = {"sentiment_reward": sentiment_reward, "exponential_shaping": exponential_shaping,
+        "forward_kl_bonus": forward_kl_bonus, "backward_kl_penalty": backward_kl_penalty}
+for name, settings in {
+    "forward bonus": {"kl_type": "forward"},
+    "backward penalty": {"kl_type": "backward"},
+    "beta": {"beta": 0.1},
+    "beta, shaped": {"beta": 0.1, "reward_shaping": "exponential"},
+}.items():
+    RUNS[name] = experiment(name.replace(", ", "_").replace(" ", "_"), mine, model=MODEL,
+                            **settings)
+
+# %%
+finals = evaluation.finals(RUNS)
+if finals:
+    print(evaluation.table({"base": base["metrics"], **finals}))
+    plots.show(plots.history(evaluation.histories(RUNS)))
+    plots.show(plots.detectors({"base": base["metrics"], **finals}))
+    plots.show(plots.frontier({"base": base["metrics"], **finals}))
+
+# %% [markdown]
+# Every point of the last picture is a policy: what it scores, and how far it has gone from
+# the reference for that. Up and to the left is better. "Same score, less KL" is a better
+# trade; "same KL, more score" too.
+#
+# Base against trained, with the recommended setting:
+
+# %%
+if finals:
+    before = [r["score"] for r in base["rows"]]
+    after = evaluation.final_rows(RUNS["beta"])
+    plots.show(plots.score_histogram({"base": before, "beta": [r["score"] for r in after]}))
+    widgets.sample_browser(RUNS["beta"])
+
+# %% [markdown]
+# ## Analysis questions (5 points each)
+#
+# A few sentences each. Use your own numbers, with their intervals, and quote samples.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 1.** How did the policy without KL get its score? Which detector saw it first,
+# and which one did not see it at all? Quote a sample.
+#
+# ### BEGIN SOLUTION
+# It piles up praise without ending the sentence: the classifier weighs evidence and has never
+# seen such text. Reference perplexity rises by an order of magnitude or more and the
+# self-ending share falls; mean score and positive ratio do not see it, since they are what is
+# being maximised.
+#
+# Rubric: 2 points for the mechanism (more praise is more evidence; text unlike the
+# classifier's training text). 2 points for two detectors with numbers, one that fires and one
+# that does not. 1 point for a quoted sample that shows it.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 2.** The forward bonus and the backward penalty keep reference perplexity low.
+# Compare their distinct-2 with that of the `beta` run. What is missing from the two terms?
+#
+# ### BEGIN SOLUTION
+# Both push towards text that the reference finds likely, so perplexity falls, even below the
+# base's, while distinct-2 falls too: the policy writes few favourite sentences again and
+# again. The missing part is the entropy of the policy, the half of KL(pi||ref) that pays for
+# variety; the beta term estimates the whole divergence.
+#
+# Rubric: 2 points for the numbers compared with their intervals. 2 points for the missing
+# entropy term (cross-entropy alone is minimised by the mode). 1 point for saying that a low
+# perplexity alone is no proof of health.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 3.** Somebody shapes the reward as `10 * score + 3` and reports faster learning.
+# What do you expect with group-normalised advantages, and what else may explain the report?
+#
+# ### BEGIN SOLUTION
+# Nothing changes but for the small epsilon in the denominator: mean and standard deviation
+# remove shift and scale. Other explanations: another seed (noise), a KL term in the reward
+# whose relative weight has changed by the factor 10, or scale_rewards="none".
+#
+# Rubric: 2 points for invariance with the reason. 2 points for a real alternative (relative
+# weight of an added KL term, or unnormalised advantages). 1 point for naming seed noise and
+# asking for intervals.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 4.** Where on the frontier would you stop, and why? What would you measure before
+# giving this policy to users?
+#
+# ### BEGIN SOLUTION
+# A point with nearly the full score at little KL, such as beta around 0.1: beyond it a large
+# KL buys little score and text quality falls. Before release: a measure the training did not
+# optimise (people, or another classifier), diversity, samples read by eye, behaviour on other
+# prompts.
+#
+# Rubric: 2 points for a point chosen with numbers. 2 points for an independent (gold) measure.
+# 1 point for any further sensible check.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## What you have seen
+#
+# - A reward model is a proxy. Optimised hard, it is wrong in places nobody had looked at.
+# - GRPO sees differences within a group, nothing else. Linear shaping does nothing.
+# - "Stay likely under the reference" is not "stay close to the reference".
+# - One detector is not enough: perplexity is blind to a policy that repeats itself.
+#
+# Chapter 2 opens the box: you write GRPO itself, and check it against TRL.
