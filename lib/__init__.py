@@ -5,10 +5,14 @@ them. It holds no answer to a graded exercise.
 """
 
 import os
+import warnings
 
 # Set before any Hugging Face library is imported: they read these once.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# TRL and transformers announce renamed options to each other; no reader can act on that.
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 __version__ = "0.1.0"
 

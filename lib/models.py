@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from lib import CourseError
 from lib.tiny import WEIGHTS
@@ -24,6 +25,8 @@ TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy"}
 TINY_SCORER = WEIGHTS / "star-scorer"
 HUB_SCORER = "nlptown/bert-base-multilingual-uncased-sentiment"
 RUN_CONFIG = "training_config.json"
+
+disable_progress_bar()  # "Loading weights" and "Writing shards" flash by; downloads keep theirs
 
 
 def pick_device() -> torch.device:

@@ -139,8 +139,11 @@ def detectors(points: dict[str, dict]) -> Figure:
         axis.set_title(title)
         axis.set_xticks(range(len(points)), points, rotation=20, ha="right", fontsize=8)
         axis.set_xlim(-0.5, len(points) - 0.5)
-        if key in ("reference_perplexity", "kl"):
+        if key == "reference_perplexity":
+            axis.set_yscale("log")
+        if key == "kl":
             axis.set_yscale("symlog")
+            axis.set_ylim(-0.5, 3 * max(m["kl"]["high"] for m in points.values()) + 1)
     figure.alt = "Detectors by policy. " + "; ".join(
         f"{name}: " + ", ".join(f"{t} {m[k]['value']:.2f}" for k, t in titles.items())
         for name, m in points.items())

@@ -1,0 +1,88 @@
+import math
+import statistics
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib import evaluation
+from lib.evaluation import (
+    distinct_2,
+    mean_interval,
+    measure,
+    metrics,
+    perplexity_interval,
+    rate_interval,
+    sample,
+)
+from lib.tasks import sentiment
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_bounds_are_where_the_normal_test_just_rejects(hits_n):
+    """The bounds b solve |p - b| = z sqrt(b (1 - b) / n): Wilson's definition."""
+    hits, n = hits_n
+    m = rate_interval(hits, n)
+    slack = 1e-9  # of rounding
+    assert -slack <= m["low"] <= m["value"] + slack and m["value"] - slack <= m["high"] <= 1 + slack
+    for bound in (m["low"], m["high"]):
+        spread = evaluation.Z95 * math.sqrt(max(0, bound * (1 - bound)) / n)
+        assert abs(m["value"] - bound) == pytest.approx(spread, abs=1e-6)
+
+
+def test_mean_interval_holds_the_truth_about_95_times_in_100():
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(2000, 50, generator=generator).tolist()
+    hits = sum(m["low"] <= 0 <= m["high"] for m in map(mean_interval, draws))
+    assert 0.92 < hits / 2000 < 0.97
+
+
+def test_perplexity_weighs_tokens_not_texts():
+    m = perplexity_interval([[-1.0] * 9, [-2.0]])
+    assert m["value"] == pytest.approx(math.exp(1.1)) and m["low"] < m["value"] < m["high"]
+
+
+def test_distinct_2_by_hand():
+    assert distinct_2(["a b c", "a b d"]) == pytest.approx(3 / 4)
+    assert distinct_2(["so so so so"]) == pytest.approx(1 / 3)
+    assert distinct_2(["", "one"]) == 1.0
+
+
+def test_train_and_evaluation_prompts_are_disjoint():
+    train, held_out = sentiment.prompts("train"), sentiment.prompts("eval")
+    assert not set(train) & set(held_out)
+    assert len(set(train)) == len(train) == 168 and len(set(held_out)) == 40
+
+
+def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(tiny):
+    prompts = sentiment.prompts("eval")[:8]
+    state = torch.get_rng_state()
+    one, two, other = (sample(*tiny, prompts, temperature=1.0, max_completion_length=20, seed=s)
+                       for s in (1, 1, 2))
+    assert one == two != other
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
+    policy, tokenizer = tiny
+    result = measure(policy, tokenizer, policy, num_prompts=6, max_completion_length=12)
+    assert result["metrics"]["kl"]["value"] == result["metrics"]["kl"]["high"] == 0
+    for row in result["rows"]:
+        assert row["ended"] == (row["completion_ids"][-1] == tokenizer.eos_token_id)
+        assert tokenizer.eos_token_id not in row["completion_ids"][:-1]
+        assert len(row["logps"]) == len(row["completion_ids"]) <= 12
+
+
+def test_metrics_come_from_the_rows():
+    rows = [{"completion": f"word{i} two three", "score": i / 59, "completion_ids": [1, 2],
+             "ended": i < 15, "logps": [-1.0, -1.0], "ref_logps": [-2.0, -1.5]}
+            for i in range(60)]
+    got = metrics(rows)
+    assert got["score"]["value"] == pytest.approx(0.5)
+    assert got["positive_ratio"]["value"] == 0.5 and got["self_ending"]["value"] == 0.25
+    assert got["kl"]["value"] == pytest.approx(1.5)
+    assert got["reference_perplexity"]["value"] == pytest.approx(math.exp(1.75))
+    assert got["distinct_2"]["n"] == 3
+    assert got["distinct_2"]["value"] == pytest.approx(
+        statistics.fmean([(20 + 1) / 40] * 3))
