@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    print("| run | " + " | ".join(evaluation.LABELS[key] for key in COLUMNS) + " | seconds |")
+    labels = " | ".join(evaluation.LABELS[key] for key in COLUMNS)
+    print(f"| run | {labels} | seconds |".replace("||ref", "‖ref"))  # a bar ends a table cell
     print("|---" * (len(COLUMNS) + 2) + "|")
     with tempfile.TemporaryDirectory() as folder:
         answers = load_answers(write_source(Path(folder), "01_sentiment"), ["sentiment_reward"])

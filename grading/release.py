@@ -35,7 +35,7 @@ class NamedStubs(ClearSolutions):
         if number and function:
             where = f"notebooks/{resources['nbgrader']['notebook']}.ipynb"
             self.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError(\n"
-                              f'    "{number[1]}: write {function[1]} in {where}")'}
+                              f'    "{number[1]}: write {function[1]} in "\n    "{where}")'}
         return super().preprocess_cell(cell, resources, cell_index)
 
 

@@ -41,6 +41,7 @@ def build_parser() -> Parser:
         p.add_argument("task", choices=CHAPTERS)
         for name in models:
             p.add_argument(name, help="tiny, a Hub id, a model folder or a run folder")
+        p.add_argument("--prompts", metavar="FILE", help="one prompt a line (default: the task's)")
         p.add_argument("--num-prompts", type=int, help="held-out prompts (default: all)")
         p.add_argument("--scorer", help="star classifier: tiny, a Hub id or a folder")
         p.add_argument("--seed", type=int, default=0)
@@ -65,6 +66,7 @@ def add_train_flags(p: Parser) -> None:
     add("--use-peft", action="store_true", help="train a LoRA adapter only")
     add("--model", default="tiny", metavar="tiny|ID|PATH")
     add("--scorer", metavar="tiny|ID|PATH", help="five-star classifier (default: the model's)")
+    add("--prompts", metavar="FILE", help="one prompt a line (default: the task's)")
     add("--answers", type=Path, metavar="FILE",
         help="notebook or .py with your functions (default: the chapter's notebook)")
     add("--output-dir", type=Path, metavar="DIR", help="default: runs/{task}/{run name}")

@@ -98,16 +98,15 @@ def metrics(rows: list[dict]) -> dict[str, dict]:
     }
 
 
-def measure(model, tokenizer, reference, *, num_prompts: int | None = None,
+def measure(model, tokenizer, reference, *, prompts: list[str] | None = None,
             temperature: float = 1.0, max_completion_length: int = 40, seed: int = 0) -> dict:
-    """Sample the policy on held-out prompts: ``{"metrics": ..., "rows": ...}``.
+    """Sample the policy, six completions a prompt: ``{"metrics": ..., "rows": ...}``.
 
     reference: the model whose perplexity, and the KL to which, are reported: the base policy.
+    prompts: the task's held-out ones by default.
     ``kl`` is the mean over completions of log pi(x) - log pi_ref(x): k1, in nats a completion.
     """
-    prompts = sentiment.prompts("eval")[:num_prompts] * SAMPLES_PER_PROMPT
-    if not prompts:
-        raise CourseError(f"--num-prompts must be at least 1, not {num_prompts}")
+    prompts = (prompts or sentiment.prompts("eval")) * SAMPLES_PER_PROMPT
     was_training = model.training
     model.eval()
     ids = sample(model, tokenizer, prompts, temperature=temperature,
@@ -125,23 +124,29 @@ def measure(model, tokenizer, reference, *, num_prompts: int | None = None,
 
 
 def measure_all(policies: dict[str, str], *, scorer: str | None = None,
-                num_prompts: int | None = None, seed: int = 0) -> dict[str, dict]:
+                prompts_file: str | Path | None = None, num_prompts: int | None = None,
+                seed: int = 0) -> dict[str, dict]:
     """``measure`` for each named policy (tiny, Hub id, model or run folder).
 
     The first one is the reference of all, unless it is a run, whose base policy then is.
     """
+    if num_prompts is not None and num_prompts < 1:
+        raise CourseError(f"--num-prompts must be at least 1, not {num_prompts}")
+    prompts = sentiment.prompts("eval", prompts_file)[:num_prompts]
     first = next(iter(policies.values()))
     config = Path(first) / models.RUN_CONFIG
     base = read_json(config)["settings"]["model"] if config.is_file() else first
+    loaded = {path: models.load_policy(models.policy_path(path, "sentiment"))
+              for path in (*policies.values(), base)}
+    reference = loaded[base][0]
     use_scorer(models.scorer_path(first, scorer))
-    reference = models.load_policy(models.policy_path(base, "sentiment"))[0]
     results = {}
     for name, path in policies.items():
-        policy, tokenizer = models.load_policy(models.policy_path(path, "sentiment"))
+        policy, tokenizer = loaded[path]
         if policy.config.vocab_size != reference.config.vocab_size:
             raise CourseError(f"{path} and {base} do not share a vocabulary; compare a policy "
                               "with the base it was trained from")
-        results[name] = measure(policy, tokenizer, reference, num_prompts=num_prompts, seed=seed)
+        results[name] = measure(policy, tokenizer, reference, prompts=prompts, seed=seed)
     return results
 
 

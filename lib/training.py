@@ -39,12 +39,14 @@ class Settings:
 
     batch_size: completions a forward pass; batch_size * accumulation completions make one
     optimizer step, and must hold whole groups of num_generations.
+    prompts: a file with one prompt a line, instead of the task's own.
     beta: coefficient of TRL's own per-token KL(pi||ref) term (GRPOConfig.beta).
     kl_type, kl_coef: the student's sequence-level term, added to the reward.
     """
 
     model: str = "tiny"
     scorer: str | None = None
+    prompts: str | None = None
     preset: str = "quick"
     max_steps: int | None = None
     reward_shaping: str = "none"
@@ -266,13 +268,12 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
     check_folder(run_dir, resume is not None, overwrite)
+    prompts, held_out = (sentiment.prompts(split, settings.prompts) for split in ("train", "eval"))
     path = models.policy_path(settings.model, "sentiment")
-    use_scorer(models.scorer_path(settings.model, settings.scorer))
     policy, tokenizer = models.load_policy(path)
+    use_scorer(models.scorer_path(settings.model, settings.scorer))
     reference = models.load_policy(path)[0].requires_grad_(False)
-    prompts = sentiment.prompts("train")
-    check_lengths(policy, tokenizer, prompts + sentiment.prompts("eval"),
-                  settings.max_completion_length)
+    check_lengths(policy, tokenizer, prompts + held_out, settings.max_completion_length)
 
     reward = SentimentReward(
         answers, shaping=settings.reward_shaping, temperature=settings.shaping_temperature,
@@ -337,7 +338,8 @@ def _start(run_dir, config, policy, tokenizer, reference, reward, settings) -> N
 
 def _measure(policy, tokenizer, reference, settings) -> dict:
     return evaluation.measure(policy, tokenizer, reference, temperature=settings.temperature,
-                              max_completion_length=settings.max_completion_length)
+                              max_completion_length=settings.max_completion_length,
+                              prompts=sentiment.prompts("eval", settings.prompts))
 
 
 def _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows, callbacks):

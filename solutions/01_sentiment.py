@@ -68,7 +68,7 @@ print(preflight.report(short=True))
 
 # %%
 policy, tokenizer = models.load_policy(models.policy_path(MODEL, "sentiment"))
-base = evaluation.measure(policy, tokenizer, reference=policy, num_prompts=40)
+base = evaluation.measure(policy, tokenizer, reference=policy)
 
 for row in base["rows"][:6]:
     print(f"{row['score']:.2f}  {row['prompt']}|{row['completion']}")
@@ -142,7 +142,8 @@ assert sentiment_reward([]) == [], "no completions, no rewards"
 # $$A_i = \frac{r_i - \mathrm{mean}(r_1, \dots, r_G)}{\mathrm{std}(r_1, \dots, r_G) + \varepsilon}$$
 #
 # and makes completions with a positive advantage likelier, those with a negative one less
-# likely (Shao et al. 2024, *DeepSeekMath*, section 4.1). Two things follow:
+# likely (Shao et al. 2024, *DeepSeekMath*, section 4.1; TRL adds $\varepsilon = 10^{-4}$).
+# Two things follow:
 #
 # - Adding a constant to all rewards, or multiplying them by a positive one, changes nothing
 #   (but for the tiny $\varepsilon$). **Linear shaping is no shaping.**
@@ -166,7 +167,8 @@ assert sentiment_reward([]) == [], "no completions, no rewards"
 def exponential_shaping(scores, temperature):
     """exp(score / temperature) - 1 for each score.
 
-    scores: list of N floats. temperature: float > 0. Returns: new list of N floats.
+    scores: list of N floats. temperature: float > 0.
+    Returns: new list of N floats.
     """
     ### BEGIN SOLUTION
     return [math.exp(score / temperature) - 1 for score in scores]
@@ -199,8 +201,8 @@ assert list(exponential_shaping([], 0.5)) == [], "an empty list stays empty"
 # down it matters.
 
 # %%
-group = [r["score"] for r in base["rows"] if r["prompt"] == base["rows"][0]["prompt"]]
-group = sorted(group + [0.12, 0.95])
+prompt = base["rows"][0]["prompt"]
+group = sorted(r["score"] for r in base["rows"] if r["prompt"] == prompt)
 widgets.shaping_slider(group, exponential_shaping)
 
 # %% [markdown]
@@ -211,7 +213,8 @@ widgets.shaping_slider(group, exponential_shaping)
 # cores 50 steps take about a minute. The pictures are drawn while it trains.
 
 # %%
-RUNS["no KL"] = experiment("no_kl", {"sentiment_reward": sentiment_reward}, model=MODEL)
+RUNS["no KL"] = experiment(
+    "no_kl", {"sentiment_reward": sentiment_reward}, model=MODEL)
 
 # %%
 if RUNS["no KL"]:
@@ -322,9 +325,9 @@ for _c in (0.0, 0.1, 0.7):
 # **What these two are, and what they are not.** The names are widespread; the formulas say
 # something else.
 #
-# - Averaged over samples from the policy, $m_i$ estimates
-#   $\mathbb{E}_{x\sim\pi_\theta}\left[\log \pi_{\mathrm{ref}}(x)\right]$: minus the **cross-entropy** of
-#   the policy against the reference (per token). It is one half of
+# - Averaged over samples from the policy, and but for the division by each text's length,
+#   $m_i$ estimates $\mathbb{E}_{x\sim\pi_\theta}\left[\log \pi_{\mathrm{ref}}(x)\right]$: minus the
+#   **cross-entropy** of the policy against the reference. It is one half of
 #   $\mathrm{KL}(\pi_\theta\|\pi_{\mathrm{ref}}) = \mathbb{E}_{\pi_\theta}[\log\pi_\theta] -
 #   \mathbb{E}_{\pi_\theta}[\log\pi_{\mathrm{ref}}]$. The other half, the policy's entropy, is missing.
 # - The second term is minus kl_coef times the text's **reference perplexity**.
@@ -372,9 +375,10 @@ for _c in (0.0, 0.1, 0.7):
 # %% nbgrader={"grade": false, "grade_id": "ex4a", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 4a
 def kl_estimates(policy_logps, ref_logps):
-    """Per-token estimators of KL(policy || ref) from tokens sampled from the policy.
+    """Per-token estimators of KL(policy || ref), from tokens of the policy.
 
-    policy_logps, ref_logps: float tensors of one shape. Returns: (k1, k2, k3), same shape.
+    policy_logps, ref_logps: float tensors of one shape.
+    Returns: (k1, k2, k3), each of that shape.
     """
     ### BEGIN SOLUTION
     log_ratio = ref_logps - policy_logps
@@ -415,7 +419,8 @@ def categorical_kl(p, q):
 checks.categorical_kl(categorical_kl)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex4b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
-assert float(categorical_kl(torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.5]))) == 0
+_half = torch.tensor([0.5, 0.5])
+assert float(categorical_kl(_half, _half)) == 0
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(19)
 for _v in (2, 5, 40):
@@ -449,7 +454,7 @@ target = 0.6 * bell(torch.tensor(-2.0), torch.tensor(-0.5)) + 0.4 * bell(
 
 
 def fit(divergence):
-    parameters = [torch.tensor(-0.5, requires_grad=True), torch.tensor(0.5, requires_grad=True)]
+    parameters = [torch.tensor(v, requires_grad=True) for v in (-0.5, 0.5)]
     optimizer = torch.optim.Adam(parameters, 0.05)
     for _ in range(400):
         optimizer.zero_grad()
@@ -470,20 +475,21 @@ plots.show(plots.two_fits(x, target, {
 #
 # 1. your `forward_kl_bonus` in the reward,
 # 2. your `backward_kl_penalty` in the reward,
-# 3. TRL's own term, `beta=0.1`: $k_3$ per token, **in the loss**,
+# 3. TRL's own term, `beta=0.2`: $k_3$ per token, **in the loss**,
 # 4. exponential shaping with T = 0.25, and the same `beta`.
 
 # %%
-mine = {"sentiment_reward": sentiment_reward, "exponential_shaping": exponential_shaping,
-        "forward_kl_bonus": forward_kl_bonus, "backward_kl_penalty": backward_kl_penalty}
+mine = {function.__name__: function for function in (
+    sentiment_reward, exponential_shaping, forward_kl_bonus,
+    backward_kl_penalty)}
 for name, settings in {
     "forward bonus": {"kl_type": "forward"},
     "backward penalty": {"kl_type": "backward"},
-    "beta": {"beta": 0.1},
-    "beta, shaped": {"beta": 0.1, "reward_shaping": "exponential"},
+    "beta": {"beta": 0.2},
+    "beta, shaped": {"beta": 0.2, "reward_shaping": "exponential"},
 }.items():
-    RUNS[name] = experiment(name.replace(", ", "_").replace(" ", "_"), mine, model=MODEL,
-                            **settings)
+    folder = name.replace(",", "").replace(" ", "_")
+    RUNS[name] = experiment(folder, mine, model=MODEL, **settings)
 
 # %%
 finals = evaluation.finals(RUNS)
@@ -504,7 +510,8 @@ if finals:
 if finals:
     before = [r["score"] for r in base["rows"]]
     after = evaluation.final_rows(RUNS["beta"])
-    plots.show(plots.score_histogram({"base": before, "beta": [r["score"] for r in after]}))
+    plots.show(plots.score_histogram({
+        "base": before, "beta": [r["score"] for r in after]}))
     widgets.sample_browser(RUNS["beta"])
 
 # %% [markdown]
@@ -561,7 +568,7 @@ if finals:
 # giving this policy to users?
 #
 # ### BEGIN SOLUTION
-# A point with nearly the full score at little KL, such as beta around 0.1: beyond it a large
+# A point with nearly the full score at little KL, such as beta 0.2: beyond it a large
 # KL buys little score and text quality falls. Before release: a measure the training did not
 # optimise (people, or another classifier), diversity, samples read by eye, behaviour on other
 # prompts.

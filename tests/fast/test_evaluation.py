@@ -66,7 +66,8 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(ti
 
 def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
     policy, tokenizer = tiny
-    result = measure(policy, tokenizer, policy, num_prompts=6, max_completion_length=12)
+    result = measure(policy, tokenizer, policy, prompts=sentiment.prompts("eval")[:6],
+                     max_completion_length=12)
     assert result["metrics"]["kl"]["value"] == result["metrics"]["kl"]["high"] == 0
     for row in result["rows"]:
         assert row["ended"] == (row["completion_ids"][-1] == tokenizer.eos_token_id)

@@ -13,7 +13,7 @@ COMPLETIONS = [" superb. I loved every minute.", " awful.", " okay and the music
 def ids(tiny):
     _, tokenizer = tiny
     prompts = tokenizer(PROMPTS)["input_ids"]
-    completions = [c + [tokenizer.eos_token_id] for c in tokenizer(COMPLETIONS)["input_ids"]]
+    completions = [[*c, tokenizer.eos_token_id] for c in tokenizer(COMPLETIONS)["input_ids"]]
     completions[1] = completions[1][:1]  # a completion of one token
     return prompts, completions
 

@@ -42,7 +42,7 @@ def test_without_shaping_and_kl_the_reward_is_the_score(answers):
 def test_parts_add_up_and_the_reference_reads_the_sampled_ids(answers, tiny, kl_type):
     model, tokenizer = tiny
     prompts, ids = ["The film was"] * 2, tokenizer(TEXTS)["input_ids"]
-    ids = [row + [tokenizer.eos_token_id] for row in ids]
+    ids = [[*row, tokenizer.eos_token_id] for row in ids]
     reward = SentimentReward(answers, shaping="exponential", temperature=0.5, kl_type=kl_type,
                              kl_coef=0.3, reference=model, tokenizer=tokenizer)
     got = reward(prompts, TEXTS, completion_ids=ids)

@@ -17,7 +17,7 @@ from lib.monitor import FINAL, HISTORY, SAMPLES, is_sealed, read_samples
 from lib.training import Settings, find_checkpoint, train
 
 STEPS, SAVE = 9, 2
-# Two steps a generation batch boundary, a KL term of each kind: everything that draws or keeps state.
+# A KL term of each kind, two forward passes a step: everything that draws or keeps state.
 FLAGS = ["--max-steps", str(STEPS), "--save-steps", str(SAVE), "--batch-size", "8",
          "--accumulation", "2", "--num-generations", "4", "--max-completion-length", "12",
          "--beta", "0.1", "--kl-type", "forward", "--seed", "3"]

@@ -1,0 +1,43 @@
+import nbformat
+import pytest
+
+from lib import CourseError
+from lib.answers import load_answers, without_magics
+
+
+def notebook(path, *cells):
+    """Write a notebook of (source, is a solution cell) pairs."""
+    nb = nbformat.v4.new_notebook()
+    for i, (source, solution) in enumerate(cells):
+        cell = nbformat.v4.new_code_cell(source)
+        if solution:
+            cell.metadata["nbgrader"] = {"solution": True, "grade_id": f"ex{i}"}
+        nb.cells.append(cell)
+    nbformat.write(nb, path)
+    return path
+
+
+def test_only_imports_and_solution_cells_run(tmp_path):
+    path = notebook(
+        tmp_path / "a.ipynb", ("%matplotlib inline\nimport math\nraise SystemExit", False),
+        ("import google.colab", False), ("this is ! not python", False),
+        ("def f(x):\n    return math.floor(x)", True), ("f = None", False))
+    assert load_answers(path, ["f"])["f"](2.5) == 2
+
+
+def test_magics_inside_a_solution_cell_do_not_break_it(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", ("%%time\n!ls\ndef f():\n    return 10 % 3", True))
+    assert load_answers(path, ["f"])["f"]() == 1
+    assert without_magics("x = 7 %2") == "x = 7 %2"
+
+
+def test_a_later_solution_cell_sees_an_earlier_one(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", ("def f():\n    return 1", True),
+                    ("def g():\n    return f() + 1", True))
+    assert load_answers(path, ["g"])["g"]() == 2
+
+
+def test_an_error_names_file_and_cell(tmp_path):
+    path = notebook(tmp_path / "a.ipynb", ("def f():\n    return 1", True), ("f(", True))
+    with pytest.raises(CourseError, match=r"a\.ipynb, cell ex1, line 1: SyntaxError"):
+        load_answers(path, ["f"])

@@ -1,0 +1,101 @@
+"""Visible checks: the reference and its other spellings pass, each misconception is named."""
+
+import math
+
+import pytest
+import torch
+
+from lib import checks
+from lib.scoring import get_sentiment_scores, get_star_probs
+from tests.conftest import EXERCISES
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_reference_passes(answers, name, capsys):
+    getattr(checks, name)(answers[name])
+    assert f"{name}: the visible check passes" in capsys.readouterr().out
+
+
+def scores(texts):
+    return get_sentiment_scores(list(texts))
+
+
+RIGHT = {
+    "loop": ("sentiment_reward", lambda completions, **kw: [scores([c])[0] for c in completions]),
+    "tensor maths": ("exponential_shaping",
+                     lambda s, t: (torch.tensor(s, dtype=torch.float64) / t).expm1().tolist()),
+    "fmean": ("forward_kl_bonus",
+              lambda rows, c: [c * math.fsum(r) / len(r) for r in rows]),
+    "plain exp": ("kl_estimates",
+                  lambda p, r: [p - r, (p - r) ** 2 / 2, (r - p).exp() - 1 + p - r]),
+    "float result": ("categorical_kl", lambda p, q: float(
+        torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum())),
+}
+WRONG = {
+    "no kwargs": ("sentiment_reward", lambda completions: scores(completions), "keep **kwargs"),
+    "reversed": ("sentiment_reward", lambda completions, **kw: scores(completions)[::-1],
+                 "order is reversed"),
+    "with prompt": ("sentiment_reward", lambda completions, prompts=None, **kw: scores(
+        [p + c for p, c in zip(prompts or [""] * 9, completions, strict=False)]),
+        "scored the prompt too"),
+    "stars": ("sentiment_reward", lambda completions, **kw:
+              [1 + 4 * s for s in scores(completions)], "1 to 5 stars"),
+    "five stars only": ("sentiment_reward", lambda completions, **kw:
+                        get_star_probs(completions)[:, 4].tolist(), "five stars alone"),
+    "argmax": ("sentiment_reward", lambda completions, **kw:
+               (get_star_probs(completions).argmax(-1) / 4).tolist(), "most likely star"),
+    "batch mean": ("sentiment_reward", lambda completions, **kw:
+                   [sum(scores(completions)) / 3] * len(completions), "one mean for the whole"),
+    "tensor": ("sentiment_reward", lambda completions, **kw:
+               torch.tensor(scores(completions)), "return a list of floats"),
+    "negated": ("sentiment_reward", lambda completions, **kw:
+                [1 - s for s in scores(completions)], "more positive must mean"),
+    "no minus 1": ("exponential_shaping", lambda s, t: [math.exp(x / t) for x in s],
+                   "subtract 1"),
+    "times T": ("exponential_shaping", lambda s, t: [math.expm1(x * t) for x in s],
+                "do not multiply"),
+    "no T": ("exponential_shaping", lambda s, t: [math.expm1(x) for x in s], "not used"),
+    "T hard-wired": ("exponential_shaping", lambda s, t: [math.expm1(x / 0.5) for x in s],
+                     "hard-wired"),
+    "normalised": ("exponential_shaping", lambda s, t: [
+        math.expm1(x / t) / max(math.expm1(y / t) for y in s) for x in s], "largest value"),
+    "sum": ("forward_kl_bonus", lambda rows, c: [c * sum(r) for r in rows], "not the sum"),
+    "forward sign": ("forward_kl_bonus", lambda rows, c: [-c * sum(r) / len(r) for r in rows],
+                     "the sign"),
+    "no coefficient": ("forward_kl_bonus", lambda rows, c: [sum(r) / len(r) for r in rows],
+                       "kl_coef is not used"),
+    "mean of exp": ("backward_kl_penalty", lambda rows, c: [
+        -c * sum(math.exp(-x) for x in r) / len(r) for r in rows], "exponentiate the mean"),
+    "inner sign": ("backward_kl_penalty", lambda rows, c: [
+        -c * math.exp(sum(r) / len(r)) for r in rows], "sign inside"),
+    "outer sign": ("backward_kl_penalty", lambda rows, c: [
+        c * math.exp(-sum(r) / len(r)) for r in rows], "a penalty is negative"),
+    "no clamp": ("backward_kl_penalty", lambda rows, c: [
+        -c * math.exp(-sum(r) / len(r)) for r in rows], "clamp the exponent"),
+    "k1 sign": ("kl_estimates", lambda p, r: (r - p, (p - r) ** 2 / 2, (r - p).exp() - 1 + p - r),
+                "the sign"),
+    "k2 no half": ("kl_estimates", lambda p, r: (p - r, (p - r) ** 2, (r - p).exp() - 1 + p - r),
+                   "half the square"),
+    "k3 inverse": ("kl_estimates", lambda p, r: (
+        p - r, (p - r) ** 2 / 2, (p - r).exp() - 1 - p + r), "its inverse"),
+    "averaged": ("kl_estimates", lambda p, r: ((p - r).mean(), (p - r).mean(), (p - r).mean()),
+                 "do not average"),
+    "swapped": ("categorical_kl", lambda p, q: (q * (q / p).log()).sum(), "swapped"),
+    "cross-entropy": ("categorical_kl", lambda p, q: -(p * q.log()).sum(), "cross-entropy"),
+    "bits": ("categorical_kl", lambda p, q: (p * (p / q).log2()).sum(), "natural logarithm"),
+    "0 log 0": ("categorical_kl", lambda p, q: (p * (p / q).log()).sum(), "counts as 0"),
+}
+
+
+@pytest.mark.parametrize("name, function", RIGHT.values(), ids=RIGHT)
+def test_other_spellings_pass(name, function):
+    function.__name__ = name
+    getattr(checks, name)(function)
+
+
+@pytest.mark.parametrize("name, function, message", WRONG.values(), ids=WRONG)
+def test_a_misconception_is_named(name, function, message):
+    function.__name__ = name
+    with pytest.raises(AssertionError) as caught:
+        getattr(checks, name)(function)
+    assert message in str(caught.value)

@@ -1,0 +1,105 @@
+"""The house: one source of pins, arrows that point one way, nothing swallowed or left behind."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def tracked() -> list[str]:
+    listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT,
+                             capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return listing.stdout.split()
+
+
+def test_environment_yml_and_setup_sh_follow_the_pins_of_pyproject():
+    pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    torch = PROJECT["tool"]["course"]["torch"]
+    assert pip == [f"torch=={torch}", "-e .[grading,dev]"]
+    setup = (ROOT / "setup.sh").read_text()
+    assert torch not in setup
+    assert not re.search(r"(transformers|trl|nbgrader|jupyterlab)==", setup)
+
+
+def test_setup_finds_the_torch_pin():
+    pin = subprocess.run(
+        ["bash", "-c", "sed -n 's/^torch = \"\\(.*\\)\"/\\1/p' pyproject.toml"], cwd=ROOT,
+        capture_output=True, text=True, check=True).stdout.strip()
+    assert pin == PROJECT["tool"]["course"]["torch"]
+
+
+def test_setup_refuses_an_unknown_sub_command_in_one_line():
+    run = subprocess.run(["bash", "setup.sh", "fly"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and "demo|test" in run.stderr
+
+
+def test_setup_without_a_python_says_so(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "cat", "cksum", "tr", "sed", "df", "awk", "dirname", "uname", "id"):
+        path = subprocess.run(["which", tool], capture_output=True, text=True).stdout.strip()
+        (tmp_path / "bin" / tool).symlink_to(path)
+    for file in ("setup.sh", "pyproject.toml"):
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    run = subprocess.run(["bash", "setup.sh"], cwd=tmp_path, capture_output=True, text=True,
+                         env={"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)})
+    assert run.returncode == 2
+    assert run.stderr == ("setup: no Python 3.11 to 3.13 found; install one, or name it: "
+                          "PYTHON=/path bash setup.sh\n")
+    assert not (tmp_path / ".venv").exists()
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_lib_knows_nothing_of_grading_or_solutions():
+    for path in (ROOT / "lib").rglob("*.py"):
+        assert not imports(path) & {"grading", "solutions", "tests", "nbgrader"}, path
+
+
+def test_no_global_ignore_rule_swallows_the_package(tmp_path):
+    (tmp_path / "ignore").write_text("lib/\n*.safetensors\n")
+    for name in ("lib/models.py", "lib/tiny/weights/review-policy/model.safetensors"):
+        ignored = subprocess.run(
+            ["git", "-c", f"core.excludesFile={tmp_path / 'ignore'}",
+             "check-ignore", "-q", "--no-index", name], cwd=ROOT)
+        assert ignored.returncode in (1, 128), f"{name} is ignored"
+
+
+def test_every_file_that_the_package_needs_is_tracked():
+    files = set(tracked())
+    needed = {str(p.relative_to(ROOT)) for p in (ROOT / "lib").rglob("*")
+              if p.is_file() and "__pycache__" not in p.parts}
+    assert needed <= files
+
+
+def test_the_text_names_no_machine_paths():
+    for name in tracked():
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".sh", ".yml", ".toml", ".ipynb"):
+            found = re.findall(r"/(?:root|work|home/\w+|tmp/\w+)/[\w/.-]*", path.read_text())
+            assert not found, f"{name}: {found}"
+
+
+def test_notebook_code_is_at_most_80_wide():
+    import nbformat
+
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for line in cell.source.splitlines() if cell.cell_type == "code" else []:
+                assert len(line) <= 80, f"{path.name}, {cell.id}: {line}"

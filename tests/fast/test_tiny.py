@@ -1,0 +1,51 @@
+"""The bundled models are what their cards say, and can be rebuilt."""
+
+import re
+
+import pytest
+
+from lib import models
+from lib.tiny import WEIGHTS
+from lib.tiny.build import HELD_OUT, SEED, scorer_figures
+from lib.tiny.corpus import make_reviews
+
+
+def card(name):
+    text = (WEIGHTS / name / "README.md").read_text()
+    return dict(re.findall(r"^\| (.+?) \| ([\d.,]+) \|$", text, re.MULTILINE))
+
+
+def test_reviews_repeat_with_their_seed():
+    assert make_reviews(50, 3) == make_reviews(50, 3) != make_reviews(50, 4)
+
+
+def test_reviews_vary_and_all_ratings_occur():
+    reviews = make_reviews(2000, 0)
+    assert len({r.text for r in reviews}) > 1900
+    assert {r.stars for r in reviews} == {1, 2, 3, 4, 5}
+    assert all(r.text.startswith(r.opening) and r.text.endswith(".") for r in reviews)
+
+
+def test_all_weights_together_stay_under_10_megabytes():
+    assert sum(p.stat().st_size for p in WEIGHTS.rglob("*") if p.is_file()) < 10e6
+
+
+def test_the_scorers_card_repeats():
+    figures = scorer_figures(*models.load_scorer(str(models.TINY_SCORER)),
+                             make_reviews(HELD_OUT, SEED + 1))
+    written = card("star-scorer")
+    for name, value in figures.items():
+        assert float(written[name].replace(",", "")) == pytest.approx(value, abs=2e-3), name
+
+
+def test_the_policys_card_repeats_and_its_perplexity_is_not_trivial():
+    import math
+
+    from lib.tiny.build import causal_loss, encode_causal
+
+    model, tokenizer = models.load_policy(models.policy_path("tiny", "sentiment"))
+    tokenizer.padding_side = "right"
+    held_out = [r.text for r in make_reviews(HELD_OUT, SEED + 1)]
+    perplexity = math.exp(causal_loss(model, *encode_causal(tokenizer, held_out)))
+    written = float(card("review-policy")["held-out perplexity"])
+    assert perplexity == pytest.approx(written, abs=2e-3) and perplexity > 2

@@ -1,0 +1,92 @@
+"""The whole way through nbgrader: points kept, points lost, broken files told."""
+
+
+import nbformat
+import pytest
+
+from grading import NOTEBOOKS
+from grading.__main__ import main
+from grading.autograde import autograde, report
+from grading.release import generate, source_notebook
+
+CHAPTER = "01_sentiment"
+WRONG = {  # exercise -> (text in the solution, its replacement)
+    "ex1": ("return get_sentiment_scores(list(completions))",
+            "return get_sentiment_scores(list(completions))[::-1]"),
+    "ex2": ("math.exp(score / temperature) - 1", "math.exp(score / temperature)"),
+    "ex3a": ("kl_coef * sum(row) / len(row)", "kl_coef * sum(row)"),
+    "ex3b": ("[sum(row) / len(row) for row in ref_logps]", "[sum(row) for row in ref_logps]"),
+    "ex4a": ("torch.expm1(log_ratio) - log_ratio", "torch.expm1(-log_ratio) + log_ratio"),
+    "ex4b": ("p[there] / q[there]", "q[there] / p[there]"),
+}
+OTHER_STYLE = {  # right answers, written otherwise
+    "ex1": ("return get_sentiment_scores(list(completions))",
+            "return [float(get_sentiment_scores([c])[0]) for c in completions]"),
+    "ex2": ("[math.exp(score / temperature) - 1 for score in scores]",
+            "(torch.tensor(scores, dtype=torch.float64) / temperature).expm1().tolist()"),
+    "ex3a": ("[kl_coef * sum(row) / len(row) for row in ref_logps]",
+             "[float(kl_coef * torch.tensor(row).mean()) for row in ref_logps]"),
+    "ex4a": ("torch.expm1(log_ratio) - log_ratio", "log_ratio.exp() - 1 - log_ratio"),
+    "ex4b": ("(p[there] * (p[there] / q[there]).log()).sum()",
+             "torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum()"),
+}
+
+
+def solved(**changes):
+    notebook = source_notebook(CHAPTER)
+    for cell in notebook.cells:
+        for old, new in [changes[cell.id]] if cell.id in changes else []:
+            assert old in cell.source
+            cell.source = cell.source.replace(old, new)
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    course = tmp_path_factory.mktemp("course")
+    generate(course, CHAPTER)
+    submissions = {
+        "perfect": source_notebook(CHAPTER),
+        "untouched": nbformat.read(NOTEBOOKS / f"{CHAPTER}.ipynb", as_version=4),
+        "all_wrong": solved(**WRONG),
+        "other_style": solved(**OTHER_STYLE),
+    }
+    for student, notebook in submissions.items():
+        folder = course / "submitted" / student / CHAPTER
+        folder.mkdir(parents=True)
+        nbformat.write(notebook, folder / f"{CHAPTER}.ipynb")
+    broken = course / "submitted" / "broken" / CHAPTER
+    broken.mkdir(parents=True)
+    (broken / f"{CHAPTER}.ipynb").write_text("{ not a notebook")
+    (course / "submitted" / "absent" / CHAPTER).mkdir(parents=True)
+    return {result.student: result for result in autograde(course, CHAPTER)}
+
+
+@pytest.mark.parametrize("student, points", [
+    ("perfect", (60, 60)), ("other_style", (60, 60)), ("untouched", (0, 60)),
+    ("all_wrong", (0, 60))])
+def test_points(results, student, points):
+    assert results[student].total == points, report([results[student]])
+    assert results[student].manual == 20
+
+
+def test_the_untouched_notebook_names_every_exercise(results):
+    assert results["untouched"].unsolved == [
+        f"Exercise {n}" for n in ("1", "2", "3a", "3b", "4a", "4b")]
+    assert results["perfect"].unsolved == []
+
+
+def test_broken_submissions_get_a_reason_and_the_others_go_on(results):
+    assert "not a readable notebook" in results["broken"].problem
+    assert "no file" in results["absent"].problem
+    assert "broken: 01_sentiment.ipynb is not a readable notebook" in report(
+        list(results.values()))
+
+
+def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
+    for argv, message in ((["autograde", CHAPTER, "--course", str(tmp_path)], "no gradebook"),
+                          (["release", "09_none", "--course", str(tmp_path)], "no chapter"),
+                          (["fly"], "invalid choice")):
+        assert main(argv) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.startswith("error: ") and error.count("\n") == 1
