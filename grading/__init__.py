@@ -3,7 +3,10 @@
 Knows ``lib`` and ``solutions``; neither knows it.
 """
 
+import warnings
 from pathlib import Path
+
+warnings.filterwarnings("ignore", module="nbgrader")  # its talks with SQLAlchemy
 
 ROOT = Path(__file__).parent.parent
 SOLUTIONS, NOTEBOOKS = ROOT / "solutions", ROOT / "notebooks"

@@ -155,18 +155,23 @@ LABELS = {"score": "mean score", "positive_ratio": "positive ratio",
           "self_ending": "ends by itself", "kl": "KL(pi||ref), nats", "length": "length, tokens"}
 
 
-def table(columns: dict[str, dict]) -> str:
-    """The metrics of each named validation side by side: value [95 % interval] n."""
+def grid(columns: dict[str, dict]) -> list[list[str]]:
+    """The metrics of each named validation side by side, as rows of text, a header row first."""
     def cell(m: dict) -> str:
         digits = 2 if abs(m["value"]) < 100 else 0
         return (f"{m['value']:.{digits}f} [{m['low']:.{digits}f}, {m['high']:.{digits}f}] "
                 f"n={m['n']}")
 
-    grid = [["", *columns]] + [[label, *(cell(m[key]) for m in columns.values())]
+    return [["", *columns]] + [[label, *(cell(m[key]) for m in columns.values())]
                                for key, label in LABELS.items()]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
+
+
+def table(columns: dict[str, dict]) -> str:
+    """The grid as aligned text: value [95 % interval] n."""
+    rows = grid(columns)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-                     .rstrip() for row in grid)
+                     .rstrip() for row in rows)
 
 
 def finals(runs: dict[str, Path | None]) -> dict[str, dict]:

@@ -156,7 +156,8 @@ def two_fits(x, target, fits: dict[str, object]) -> Figure:
     axis.fill_between(x, target, color="lightgrey", label="target P, two modes")
     for i, (name, density) in enumerate(fits.items()):
         axis.plot(x, density, color=COLOURS[i], linestyle=("-", "--", ":")[i % 3], label=name)
-    axis.set(title="One Gaussian, two modes", xlabel="x", ylabel="density")
+    axis.set(title="One Gaussian, two modes", xlabel="x",
+             ylabel="probability of a grid cell")
     axis.legend(fontsize=8)
     figure.alt = ("A density with two modes and single Gaussians fitted to it: minimising "
                   "KL(P||Q) covers both modes with a wide bell, minimising KL(Q||P) sits on one.")

@@ -7,6 +7,7 @@ import numpy as np
 from IPython.display import HTML, display
 
 from lib import plots
+from lib.evaluation import grid
 from lib.monitor import read_samples
 
 
@@ -28,6 +29,16 @@ def shaping_slider(scores: list[float], shaping) -> None:
     shaping(list(scores), 0.25)  # an unsolved exercise says so here, not inside the widget
     display(ipywidgets.interactive(draw, temperature=ipywidgets.SelectionSlider(
         options=[0.1, 0.15, 0.25, 0.5, 1.0, 2.0], value=0.25, **_slider("temperature T"))))
+
+
+def show_table(columns: dict[str, dict]) -> None:
+    """The metrics of each named validation: rows are policies, cells value [95 % interval] n."""
+    rows = [[escape(cell).replace(" [", "<br>[") for cell in row]
+            for row in zip(*grid(columns), strict=True)]
+    head = "".join(f"<th scope='col'>{cell}</th>" for cell in rows[0])
+    body = "".join("<tr><th scope='row'>" + row[0] + "</th>"
+                   + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows[1:])
+    display(HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
 
 
 def samples_html(rows: list[dict]) -> str:
