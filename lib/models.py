@@ -4,10 +4,14 @@ Every tier goes through the same Auto classes: ``tiny`` is only a path into this
 """
 
 import json
+import socket
+import urllib.request
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
+from huggingface_hub import constants
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -75,10 +79,27 @@ def scorer_path(model: str, scorer: str | None = None) -> str:
     return HUB_SCORER
 
 
+@cache
+def hub_reachable(seconds: float = 5.0) -> bool:
+    """Whether the Hub answers; asked once a process. The Hub's own client would retry for half
+    a minute. Behind a proxy the answer is left to that client."""
+    endpoint = urlsplit(constants.ENDPOINT)
+    if urllib.request.getproxies().get(endpoint.scheme):
+        return True
+    try:
+        address = (endpoint.hostname, endpoint.port or (80 if endpoint.scheme == "http" else 443))
+        socket.create_connection(address, seconds).close()
+        return True
+    except OSError:
+        return False
+
+
 def _load(auto_class, path: str, **kwargs):
     """``from_pretrained`` with its many failures told in one line."""
     if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
         raise CourseError(f"no such model folder: {path}")
+    if not Path(path).is_dir() and not hub_reachable():
+        kwargs["local_files_only"] = True  # what the cache holds still works
     try:
         return auto_class.from_pretrained(path, **kwargs)
     except (OSError, ValueError, KeyError) as error:

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,16 @@ def test_underscores_and_dashes_are_the_same_flag():
     argv = ["train", "sentiment", "--kl_type", "forward", "--max_steps=7", "--answers", "a_b.py"]
     args = build_parser().parse_args(dashes(argv))
     assert (args.kl_type, args.max_steps, str(args.answers)) == ("forward", 7, "a_b.py")
+
+
+def test_a_hub_that_does_not_answer_is_one_line_without_minutes_of_retries(in_tmp):
+    (in_tmp / "answers.py").write_text(SOLVED)
+    start = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-m", "lib", "train", "sentiment", "--model", "gpt2", "--answers",
+         "answers.py"], capture_output=True, text=True, timeout=100,
+        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9",
+             "HF_HOME": str(in_tmp / "cache"), "PYTHONPATH": str(Path(models.__file__).parents[1])})
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("error: cannot get 'gpt2'") and run.stderr.count("\n") == 1
+    assert time.monotonic() - start < 60 and not (in_tmp / "runs").exists()
