@@ -513,8 +513,8 @@ if finals:
 # Every point of the last picture is a policy: what it scores, and how far it has gone from
 # the reference for that. Up and to the left is better. "Same score, less KL" is a better
 # trade; "same KL, more score" too. The three `beta` points are the **frontier**: each buys its
-# score at the lowest price we know. The bonus and the penalty reach a like score at more than
-# twice the KL, although their perplexity looks better than the base's: look at their entropy
+# score at the lowest price we know. The bonus and the penalty reach a like score at about
+# twice the KL of `beta` 0.2, although their perplexity looks better than the base's: look at their entropy
 # and distinct-2.
 #
 # Base against trained, with the recommended setting:
