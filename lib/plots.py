@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from lib.files import atomic
 
 # Okabe and Ito's palette: distinguishable with the common kinds of colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = "osD^vP*"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+MARKERS = "osD^vP*X"
 
 PANELS = (("score", "mean score", "0 to 1"), ("completion_length", "completion length", "tokens"),
           ("entropy", "policy entropy", "nats a token"),
@@ -80,7 +80,7 @@ def history(histories: dict[str, list[dict]]) -> Figure:
         for i, (name, rows) in enumerate(histories.items()):
             points = [(r["step"], r[key]) for r in rows if key in r]
             if points:
-                axis.plot(*zip(*points, strict=True), color=COLOURS[i % 7], label=name)
+                axis.plot(*zip(*points, strict=True), color=COLOURS[i % len(COLOURS)], label=name)
         axis.set(title=title, xlabel="step", ylabel=unit)
     if any(histories.values()):
         axes[0].legend(fontsize=8)
@@ -115,7 +115,7 @@ def frontier(points: dict[str, dict]) -> Figure:
     for i, (name, metrics) in enumerate(points.items()):
         (x, dx), (y, dy) = ((m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]])
                             for m in (metrics["kl"], metrics["score"]))
-        axis.errorbar(x, y, dy, dx, fmt=MARKERS[i % 7], color=COLOURS[i % 7], capsize=3, label=name)
+        axis.errorbar(x, y, dy, dx, fmt=MARKERS[i % len(COLOURS)], color=COLOURS[i % len(COLOURS)], capsize=3, label=name)
     axis.set(title="What a score costs", ylabel="mean score", xscale="symlog",
              xlabel="KL(pi||ref), nats a completion")
     axis.legend(loc="lower right", fontsize=8)
@@ -135,12 +135,14 @@ def detectors(points: dict[str, dict]) -> Figure:
         for i, metrics in enumerate(points.values()):
             m = metrics[key]
             axis.errorbar(i, m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]],
-                          fmt=MARKERS[i % 7], color=COLOURS[i % 7], capsize=3)
+                          fmt=MARKERS[i % len(COLOURS)], color=COLOURS[i % len(COLOURS)], capsize=3)
         axis.set_title(title)
         axis.set_xticks(range(len(points)), points, rotation=20, ha="right", fontsize=8)
         axis.set_xlim(-0.5, len(points) - 0.5)
         if key == "reference_perplexity":
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         if key == "kl":
             axis.set_yscale("symlog")
             axis.set_ylim(-0.5, 3 * max(m["kl"]["high"] for m in points.values()) + 1)

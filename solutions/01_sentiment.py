@@ -511,11 +511,10 @@ if finals:
 
 # %% [markdown]
 # Every point of the last picture is a policy: what it scores, and how far it has gone from
-# the reference for that. Up and to the left is better. "Same score, less KL" is a better
-# trade; "same KL, more score" too. The three `beta` points are the **frontier**: each buys its
-# score at the lowest price we know. The bonus and the penalty reach a like score at about
-# twice the KL of `beta` 0.2, although their perplexity looks better than the base's: look at their entropy
-# and distinct-2.
+# the reference for that. Up and to the left is better. The `beta` points trace a frontier: up
+# to `beta` 0.2 a little KL buys a lot of score, beyond it a lot of KL buys next to nothing. The
+# bonus and the penalty score alike at about twice the KL of `beta` 0.2, although their
+# perplexity looks better than the base's. Look at their entropy and distinct-2.
 #
 # Base against trained, with the recommended setting:
 
