@@ -3,8 +3,13 @@
 Knows ``lib`` and ``solutions``; neither knows it.
 """
 
+import os
+import sys
 import warnings
 from pathlib import Path
+
+# nbgrader calls `alembic` by name; without an activated environment it is not on the path.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 warnings.filterwarnings("ignore", module="nbgrader")  # its talks with SQLAlchemy
 

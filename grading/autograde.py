@@ -58,12 +58,12 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None) 
         try:
             run_submission(course, assignment, student)
             results.append(read_result(course, assignment, student))
-        except (Exception, SystemExit) as error:  # nbgrader ends with SystemExit
+        except CourseError as error:
             results.append(Result(student, problem=_reason(course, assignment, student, error)))
     return results
 
 
-def _reason(course: Path, assignment: str, student: str, error: BaseException) -> str:
+def _reason(course: Path, assignment: str, student: str, error: CourseError) -> str:
     path = course / "submitted" / student / assignment / f"{assignment}.ipynb"
     if not path.exists():
         return f"no file {path.name}"
@@ -71,7 +71,7 @@ def _reason(course: Path, assignment: str, student: str, error: BaseException) -
         nbformat.read(path, as_version=4)
     except Exception:
         return f"{path.name} is not a readable notebook"
-    return f"nbgrader could not grade it ({type(error).__name__}: {error})"
+    return f"not graded: {error}"
 
 
 def read_result(course: Path, assignment: str, student: str) -> Result:

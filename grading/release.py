@@ -17,6 +17,7 @@ import nbformat
 from nbgrader.converters import GenerateAssignment
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearSolutions
+from nbgrader.utils import capture_log
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -76,15 +77,24 @@ def write_source(course: Path, chapter: str) -> Path:
     return path
 
 
+def run_nbgrader(app) -> None:
+    """Run one of nbgrader's converters; what it logs of a failure becomes a CourseError."""
+    app.force, app.log.level = True, logging.ERROR
+    result = capture_log(app)
+    if not result["success"]:
+        lines = (result.get("log") or result["error"]).strip().splitlines()
+        cause = next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception):",
+                                                                   line)), lines[-1])
+        raise CourseError(f"nbgrader: {cause}")
+
+
 def generate(course: Path, chapter: str) -> Path:
     """Source and student notebook of a chapter in the course folder, points in its gradebook."""
     write_source(course, chapter)
     shutil.copy(CONFIG, course / CONFIG.name)
     settings = config(course, assignment_id=chapter)
     directory = CourseDirectory(config=settings)
-    app = GenerateAssignment(coursedir=directory, config=settings)
-    app.force, app.log.level = True, logging.ERROR
-    app.start()
+    run_nbgrader(GenerateAssignment(coursedir=directory, config=settings))
     return course / "release" / chapter / f"{chapter}.ipynb"
 
 

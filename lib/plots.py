@@ -5,6 +5,7 @@ saved with ``save`` carries it as a PNG text chunk.
 """
 
 import io
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -112,10 +113,11 @@ def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Fi
 def frontier(points: dict[str, dict]) -> Figure:
     """Score against KL(pi||ref) for each named validation's metrics, with 95 % bars."""
     figure, (axis,) = _figure(width=6.4, height=3.6)
-    for i, (name, metrics) in enumerate(points.items()):
+    for (name, metrics), colour, marker in zip(points.items(), cycle(COLOURS), cycle(MARKERS),
+                                               strict=False):
         (x, dx), (y, dy) = ((m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]])
                             for m in (metrics["kl"], metrics["score"]))
-        axis.errorbar(x, y, dy, dx, fmt=MARKERS[i % len(COLOURS)], color=COLOURS[i % len(COLOURS)], capsize=3, label=name)
+        axis.errorbar(x, y, dy, dx, fmt=marker, color=colour, capsize=3, label=name)
     axis.set(title="What a score costs", ylabel="mean score", xscale="symlog",
              xlabel="KL(pi||ref), nats a completion")
     axis.legend(loc="lower right", fontsize=8)
@@ -133,9 +135,9 @@ def detectors(points: dict[str, dict]) -> Figure:
     figure, axes = _figure(3, 2, width=3.4, height=2.4)
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for i, metrics in enumerate(points.values()):
-            m = metrics[key]
+            m, style = metrics[key], i % len(COLOURS)
             axis.errorbar(i, m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]],
-                          fmt=MARKERS[i % len(COLOURS)], color=COLOURS[i % len(COLOURS)], capsize=3)
+                          fmt=MARKERS[style], color=COLOURS[style], capsize=3)
         axis.set_title(title)
         axis.set_xticks(range(len(points)), points, rotation=20, ha="right", fontsize=8)
         axis.set_xlim(-0.5, len(points) - 0.5)

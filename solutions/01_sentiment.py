@@ -461,7 +461,7 @@ def fit(divergence):
         mean = torch.tensor(start, requires_grad=True)
         log_std = torch.tensor(0.0, requires_grad=True)
         optimizer = torch.optim.Adam([mean, log_std], 0.05)
-        for _ in range(400):
+        for _ in range(250):
             optimizer.zero_grad()
             loss = divergence(bell(mean, log_std))
             loss.backward()

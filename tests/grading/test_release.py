@@ -1,10 +1,14 @@
+import os
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
 
-from grading import NOTEBOOKS, chapters
-from grading.release import leaks, problems, secrets, source_notebook
+from grading import NOTEBOOKS, ROOT, chapters
+from grading.release import generate, leaks, problems, secrets, source_notebook
+from lib import CourseError
 
 
 def test_committed_notebooks_are_fresh_and_hold_no_answer():
@@ -57,3 +61,28 @@ def test_a_leak_into_any_other_released_file_is_told(tmp_path):
                                      "log_ratio = ref_logps - policy_logps\n")
     assert leaks((folder / "notes.md").read_text(), "01_sentiment")
     assert any("notes.md" in problem for problem in problems(folder))
+
+
+def test_it_works_without_an_activated_environment(tmp_path):
+    """nbgrader starts `alembic` by name, which only an activated environment has on its path."""
+    run = subprocess.run(
+        [sys.executable, "-m", "grading", "release", "--course", str(tmp_path / "course"), "0_no"],
+        cwd=ROOT, env={**os.environ, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert run.returncode == 2 and "no chapter '0_no'" in run.stderr
+    run = subprocess.run(
+        [sys.executable, "-c", "from pathlib import Path; from grading.release import generate; "
+         f"generate(Path({str(tmp_path / 'course')!r}), '01_sentiment')"],
+        cwd=ROOT, env={**os.environ, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_nbgraders_reason_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("grading.release.source_notebook", _without_points)
+    with pytest.raises(CourseError, match="metadata may be corrupted"):
+        generate(tmp_path, "01_sentiment")
+
+
+def _without_points(chapter):
+    notebook = source_notebook(chapter)
+    del next(c for c in notebook.cells if c.id == "test_ex1").metadata["nbgrader"]["points"]
+    return notebook
