@@ -14,8 +14,6 @@ from pathlib import Path
 from grading.release import write_source
 from lib import evaluation
 from lib.answers import load_answers
-from lib.files import read_json
-from lib.monitor import BASELINE
 from lib.training import RECOMMENDED_BETA, Settings, train
 
 COLUMNS = ("score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending", "kl")
@@ -42,11 +40,13 @@ def main() -> None:
                 start = time.perf_counter()
                 run = train(Settings(preset=args.preset, seed=seed, beta=beta), answers,
                             Path(folder) / f"{beta}-{seed}")
-                if not beta and seed == 1:
-                    print(row("base", read_json(run / BASELINE)["metrics"]))
                 name = f"beta {beta:g}" if beta else "no KL"
-                print(row(f"{name}, seed {seed}", evaluation.finals({"": run})[""],
-                          time.perf_counter() - start), flush=True)
+                results = evaluation.side_by_side({f"{name}, seed {seed}": run})
+                for title, metrics in results.items():
+                    if title != "base":
+                        print(row(title, metrics, time.perf_counter() - start), flush=True)
+                    elif not beta and seed == 1:
+                        print(row(title, metrics))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from grading.autograde import autograde, report
 from grading.release import generate
 from lib import evaluation, plots
 from lib.answers import load_answers
-from lib.files import read_json
 from lib.monitor import BASELINE
 from lib.training import RECOMMENDED_BETA, Settings, train
 
@@ -36,21 +35,20 @@ def demo(out: Path) -> None:
         folders[name] = train(settings, answers, out / settings.resolved().run_name,
                               overwrite=True)
 
-    base = read_json(folders["no KL"] / BASELINE)
-    finals = {"base": base["metrics"], **evaluation.finals(folders)}
-    print("\n" + evaluation.table(finals))
-    scores = {"base": [row["score"] for row in base["rows"]],
-              **{name: [row["score"] for row in evaluation.final_rows(folder)]
-                 for name, folder in folders.items()}}
+    results = evaluation.side_by_side(folders)
+    print("\n" + evaluation.table(results))
+    completions = {"base": evaluation.rows(folders["no KL"], BASELINE),
+                   **{name: evaluation.rows(folder) for name, folder in folders.items()}}
+    scores = {name: [row["score"] for row in rows] for name, rows in completions.items()}
     pictures = {"curves.png": plots.history(evaluation.histories(folders)),
                 "scores.png": plots.score_histogram(scores),
-                "detectors.png": plots.detectors(finals), "frontier.png": plots.frontier(finals)}
+                "detectors.png": plots.detectors(results),
+                "frontier.png": plots.frontier(results)}
     for file, figure in pictures.items():
         plots.save(figure, out / file)
     print(f"\npictures in {out}: {', '.join(pictures)}")
-    for name, folder in folders.items():
-        row = evaluation.final_rows(folder)[0]
-        print(f"{name}: {row['prompt']}{row['completion']}")
+    for name, rows in completions.items():
+        print(f"{name}: {rows[0]['prompt']}{rows[0]['completion']}")
 
     print("\ngrading the solved notebook and the untouched one")
     for student, notebook in (("solved", solved_notebook), ("untouched", student_notebook)):

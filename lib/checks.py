@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from lib import scoring
+from lib import CourseError, scoring
 from lib.rewards import gate
 
 
@@ -41,10 +41,23 @@ def _short(value) -> str:
     return f"{value:.5g}" if isinstance(value, float) else repr(value)[:80]
 
 
-def _floats(function: Callable, values, n: int) -> list[float]:
-    """The gate of the training run, with its message as an ordinary failed check."""
-    from lib import CourseError
+def attempt(function: Callable, hint: str, *args, **kwargs):
+    """Call a student's function; what it raises becomes a failed check with a hint.
 
+    An unsolved exercise's NotImplementedError passes through.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (NotImplementedError, AssertionError):
+        raise
+    except Exception as error:
+        raise AssertionError(f"{function.__name__} raised {type(error).__name__}: {error}; "
+                             f"{hint}") from error
+
+
+def floats(function: Callable, hint: str, n: int, *args, **kwargs) -> list[float]:
+    """The n floats that function returns; the training run's gate as an ordinary failed check."""
+    values = attempt(function, hint, *args, **kwargs)
     try:
         return gate(function.__name__, values, n)
     except CourseError as error:
@@ -58,15 +71,10 @@ def passed(function: Callable) -> None:
 def sentiment_reward(function: Callable) -> None:
     """Exercise 1."""
     texts = [" awful. I walked out halfway.", " okay.", " brilliant. I loved every minute."]
-    _floats(function, function([]), 0)
-    try:
-        got = function(texts, prompts=["The film was"] * 3, completion_ids=[[1], [2], [3]])
-    except TypeError as error:
-        if "unexpected keyword" in str(error):
-            raise AssertionError("TRL passes more keywords than you use (prompts, completion_ids, "
-                                 "trainer_state ...): keep **kwargs in the signature") from None
-        raise
-    got = _floats(function, got, 3)
+    hint = ("TRL calls it with keywords: keep **kwargs in the signature; get_sentiment_scores "
+            "takes the whole list of texts")
+    got = floats(function, hint, 3, texts, prompts=["The film was"] * 3,
+                 completion_ids=[[1], [2], [3]])
     right = scoring.get_sentiment_scores(texts)
     probs = scoring.get_star_probs(texts)
     with_prompt = scoring.get_sentiment_scores(["The film was" + text for text in texts])
@@ -81,36 +89,39 @@ def sentiment_reward(function: Callable) -> None:
         "more positive must mean a higher reward": [1 - s for s in right],
     })
     expect("scoring a batch and scoring one by one", got,
-           [_floats(function, function([text]), 1)[0] for text in texts])
+           [floats(function, hint, 1, [text])[0] for text in texts])
+    floats(function, "an empty list of completions gives an empty list", 0, [])
     passed(function)
 
 
 def exponential_shaping(function: Callable) -> None:
     """Exercise 2."""
-    scores = [0.0, 0.25, 0.5, 1.0]
-    right = [0.0, 0.6487213, 1.7182818, 6.3890561]
-    got = _floats(function, function(list(scores), 0.5), 4)
-    expect("exponential_shaping([0, 0.25, 0.5, 1], temperature=0.5)", got, right, {
+    scores, hint = [0.5, 0.0, 1.0, 0.25], "scores is a list: work on each of its floats"
+    right = [1.7182818, 0.0, 6.3890561, 0.6487213]
+    got = floats(function, hint, 4, scores, 0.5)
+    assert scores == [0.5, 0.0, 1.0, 0.25], "the list of scores was changed: return a new one"
+    expect("exponential_shaping([0.5, 0, 1, 0.25], temperature=0.5)", got, right, {
         "subtract 1, so that a score of 0 stays a reward of 0":
-            [1.0, 1.6487213, 2.7182818, 7.3890561],
-        "divide by the temperature, do not multiply": [0.0, 0.1331485, 0.2840254, 0.6487213],
-        "the temperature is not used": [0.0, 0.2840254, 0.6487213, 1.7182818],
-        "do not divide the result by its largest value": [r / right[-1] for r in right],
-        "the sign in the exponent is wrong": [0.0, -0.3934693, -0.6321206, -0.8646647],
+            [2.7182818, 1.0, 7.3890561, 1.6487213],
+        "divide by the temperature, do not multiply": [0.2840254, 0.0, 0.6487213, 0.1331485],
+        "the temperature is not used": [0.6487213, 0.0, 1.7182818, 0.2840254],
+        "do not divide the result by its largest value": [r / max(right) for r in right],
+        "the sign in the exponent is wrong": [-0.6321206, 0.0, -0.8646647, -0.3934693],
+        "keep the order of the scores": sorted(right),
     })
-    assert scores == [0.0, 0.25, 0.5, 1.0], "the list of scores was changed: return a new one"
-    expect("at temperature 1", _floats(function, function([1.0], 1.0), 1), [1.7182818], {
+    expect("at temperature 1", floats(function, hint, 1, [1.0], 1.0), [1.7182818], {
         "the temperature is hard-wired": [6.3890561]})
-    assert function([], 0.5) == [], "an empty list of scores gives an empty list of rewards"
+    floats(function, "an empty list of scores gives an empty list of rewards", 0, [], 0.5)
     passed(function)
 
 
+ROWS = "the rows have different lengths: treat each by itself, as a list of floats"
 REF_LOGPS = [[-1.0, -3.0], [-0.5], [-2.0, -2.0, -0.5, -0.1, -0.4]]
 
 
 def forward_kl_bonus(function: Callable) -> None:
     """Exercise 3a."""
-    got = _floats(function, function([list(row) for row in REF_LOGPS], 0.1), 3)
+    got = floats(function, ROWS, 3, [list(row) for row in REF_LOGPS], 0.1)
     expect("forward_kl_bonus", got, [-0.2, -0.05, -0.1], {
         "take the mean over tokens, not the sum: a sum pays for being short": [-0.4, -0.05, -0.5],
         "the sign: likely under the reference must give the larger bonus": [0.2, 0.05, 0.1],
@@ -118,12 +129,15 @@ def forward_kl_bonus(function: Callable) -> None:
         "average the log-probabilities, do not exponentiate": [
             0.1 * sum(map(math.exp, row)) / len(row) for row in REF_LOGPS],
     })
+    expect("with kl_coef 0.5", floats(function, ROWS, 1, [[-1.0, -3.0]], 0.5), [-1.0], {
+        "kl_coef is hard-wired": [-0.2]})
     passed(function)
 
 
 def backward_kl_penalty(function: Callable) -> None:
     """Exercise 3b."""
-    got = _floats(function, function([list(row) for row in REF_LOGPS], 0.1), 3)
+    hint = f"{ROWS}; an OverflowError means: clamp the exponent at 20"
+    got = floats(function, hint, 3, [list(row) for row in REF_LOGPS], 0.1)
     expect("backward_kl_penalty", got, [-0.73890561, -0.16487213, -0.27182818], {
         "the sign outside: a penalty is negative": [0.73890561, 0.16487213, 0.27182818],
         "the sign inside: exp(-mean) grows when the reference finds the text unlikely":
@@ -134,13 +148,11 @@ def backward_kl_penalty(function: Callable) -> None:
         "kl_coef is not used": [-7.3890561, -1.6487213, -2.7182818],
         "there is no minus 1 here": [-0.63890561, -0.06487213, -0.17182818],
     })
-    try:
-        far = function([[-2000.0]], 0.1)
-    except OverflowError:
-        raise AssertionError("exp overflows for a text the reference thinks impossible: clamp "
-                             "the exponent at 20") from None
+    far = attempt(function, hint, [[-2000.0]], 0.1)
     expect("the penalty of a text with mean log-prob -2000", far, [-0.1 * math.exp(20)], {
-        "clamp the exponent at 20, or one text outweighs all others": [-math.inf]})
+        "clamp the exponent at 20: an infinite reward stops the run": [-math.inf]})
+    expect("the penalty of log-probs -0.5 and -30", floats(function, hint, 1, [[-0.5, -30.0]], 0.1),
+           [-419783.43], {"clamp the mean, not each token": [-0.1 * math.exp(10.25)]})
     passed(function)
 
 
@@ -148,13 +160,17 @@ def kl_estimates(function: Callable) -> None:
     """Exercise 4a."""
     policy = torch.tensor([[-1.0, -2.0, -0.5], [-0.1, -3.0, -1.5]])
     reference = torch.tensor([[-1.5, -1.0, -0.5], [-0.4, -2.0, -3.5]])
-    got = function(policy, reference)
+    before = policy.clone(), reference.clone()
+    got = attempt(function, "the arguments are tensors: use tensor operations", policy, reference)
+    assert torch.equal(policy, before[0]) and torch.equal(reference, before[1]), (
+        "the log-probs were changed: compute new tensors")
     assert isinstance(got, tuple | list) and len(got) == 3, (
         "return three tensors: k1, k2, k3")
+    assert all(isinstance(k, torch.Tensor) for k in got), "return tensors, not lists or arrays"
     k1, k2, k3 = got
     right1 = torch.tensor([[0.5, -1.0, 0.0], [0.3, -1.0, 2.0]])
-    assert getattr(k1, "shape", None) == policy.shape, (
-        f"k1 has shape {tuple(getattr(k1, 'shape', ()))}, the log-probs {tuple(policy.shape)}: "
+    assert k1.shape == policy.shape, (
+        f"k1 has shape {tuple(k1.shape)}, the log-probs {tuple(policy.shape)}: "
         "estimate per token, do not average")
     expect("k1", k1, right1, {"the sign: these samples come from the policy": -right1})
     right2 = torch.tensor([[0.125, 0.5, 0.0], [0.045, 0.5, 2.0]])
@@ -171,16 +187,29 @@ def kl_estimates(function: Callable) -> None:
 
 def categorical_kl(function: Callable) -> None:
     """Exercise 4b."""
+    hint = "p and q are tensors: use tensor operations, and keep the result a tensor"
     p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
-    expect("categorical_kl([0.5, 0.5], [0.9, 0.1])", function(p, q), 0.5108256, {
+
+    def value(p, q):
+        return attempt(function, hint, p, q)
+
+    expect("categorical_kl([0.5, 0.5], [0.9, 0.1])", value(p, q), 0.5108256, {
         "p and q are swapped: KL(p||q) averages under p": 0.3680642,
         "the sign: it is the sum of p log(p/q), never negative": -0.5108256,
         "use the natural logarithm": 0.7369656,
         "take the sum over categories, not the mean": 0.2554128,
         "this is the cross-entropy; subtract the entropy of p": 1.2039728,
     })
-    expect("the KL of a distribution to itself", function(p, p), 0.0)
-    zero = function(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]))
+    expect("the KL of a distribution to itself", value(p, p), 0.0)
+    zero = value(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]))
     assert not torch.isnan(torch.as_tensor(zero)), "0 log 0 counts as 0 here, yours gives nan"
     expect("categorical_kl([0, 1], [0.5, 0.5])", zero, 0.6931472)
+    never = value(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
+    assert math.isinf(float(never)), (
+        f"p > 0 where q = 0 makes it infinite, yours is {_short(float(never))}: add no epsilon, "
+        "clamp nothing")
+    result = value(p, q.requires_grad_())
+    assert isinstance(result, torch.Tensor) and result.requires_grad, (
+        "keep the result a tensor that gradients flow through (no .item(), no float()): the next "
+        "cell differentiates it")
     passed(function)

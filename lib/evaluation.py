@@ -168,20 +168,27 @@ def grid(columns: dict[str, dict]) -> list[list[str]]:
 
 def table(columns: dict[str, dict]) -> str:
     """The grid as aligned text: value [95 % interval] n."""
-    rows = grid(columns)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-                     .rstrip() for row in rows)
+    lines = grid(columns)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+                     .rstrip() for line in lines)
 
 
-def finals(runs: dict[str, Path | None]) -> dict[str, dict]:
-    """The final metrics of each named run; runs that were not made (None) are left out."""
-    return {name: read_json(run / FINAL)["metrics"] for name, run in runs.items() if run}
+def side_by_side(runs: dict[str, Path | None]) -> dict[str, dict]:
+    """Metrics by name: ``base`` from the first run's baseline, then the final ones of each run.
+
+    Runs that were not made (None) are left out; without any run the result is empty.
+    """
+    made = {name: run for name, run in runs.items() if run}
+    if not made:
+        return {}
+    return {"base": read_json(next(iter(made.values())) / BASELINE)["metrics"],
+            **{name: read_json(run / FINAL)["metrics"] for name, run in made.items()}}
 
 
-def final_rows(run: Path) -> list[dict]:
-    """The completions of a run's final validation, with their scores."""
-    return read_json(Path(run) / FINAL)["rows"]
+def rows(run: Path, which: str = FINAL) -> list[dict]:
+    """The completions of a run's final (or BASELINE) validation, with scores and log-probs."""
+    return read_json(Path(run) / which)["rows"]
 
 
 def histories(runs: dict[str, Path | None]) -> dict[str, list[dict]]:

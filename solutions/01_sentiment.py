@@ -41,13 +41,14 @@ import math
 import torch
 
 from lib import checks, evaluation, models, plots, preflight, widgets
-from lib.scoring import get_sentiment_scores, get_star_probs
+from lib.scoring import get_sentiment_scores, get_star_probs, use_scorer
 from lib.tasks import sentiment
 from lib.training import experiment
 
 MODEL = "tiny"  # with a GPU and a connection: "gpt2"
 RUNS = {}  # name -> folder of a finished run, for the plots at the end
 
+use_scorer(models.scorer_path(MODEL))
 print(preflight.report(short=True))
 
 # %% [markdown]
@@ -82,8 +83,12 @@ widgets.show_table({"base": base["metrics"]})
 # near one half. That is a good place to start from. Each group holds better and worse
 # completions, and the difference is all that GRPO learns from.
 #
-# Every figure comes with `n` and a 95 % interval. Keep an eye on the intervals: two runs
-# whose intervals overlap widely have not been told apart.
+# `positive ratio` is the share with a score above one half. The other rows are explained when
+# they are needed.
+#
+# Every figure comes with `n` and a 95 % interval. Two policies whose intervals overlap widely
+# have not been told apart. The interval is about *this* policy: training again with another seed
+# gives another policy, which it does not cover (the README shows five seeds).
 #
 # ### Exercise 1: the reward (10 points, easy, 10 minutes)
 #
@@ -123,14 +128,14 @@ from lib.tiny.corpus import make_reviews as _reviews
 
 _texts = [r.text for r in _reviews(24, seed=4242)] + ["", " okay"]
 _got = sentiment_reward(_texts, prompts=["x"] * 26, completion_ids=[[1]] * 26, extra=None)
-assert isinstance(_got, list) and len(_got) == 26, "return a list, one float a completion"
+assert isinstance(_got, (list, tuple)) and len(_got) == 26, "one float a completion"
 assert all(isinstance(v, float) for v in _got), "return plain Python floats"
 _star = get_star_probs(_texts)
 _right = [float(sum(p * s / 4 for s, p in enumerate(row))) for row in _star]
 assert all(abs(a - b) < 1e-4 for a, b in zip(_got, _right)), "score each completion itself"
 _back = sentiment_reward(_texts[::-1])
 assert all(abs(a - b) < 1e-4 for a, b in zip(_back[::-1], _right)), "keep the order"
-assert sentiment_reward([]) == [], "no completions, no rewards"
+assert list(sentiment_reward([])) == [], "no completions, no rewards"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -197,8 +202,8 @@ assert list(exponential_shaping([], 0.5)) == [], "an empty list stays empty"
 
 # %% [markdown]
 # Judge a shaping by the **advantages**, not by the rewards. Move the slider. At $T = 1$ the
-# exponential is nearly a straight line on [0, 1], so almost nothing changes. From $T = 0.25$
-# down it matters.
+# exponential is nearly a straight line on [0, 1], so almost nothing changes. At $T = 0.25$ it
+# begins to matter.
 
 # %%
 prompt = base["rows"][0]["prompt"]
@@ -222,9 +227,9 @@ if RUNS["no KL"]:
     widgets.sample_browser(RUNS["no KL"])
 
 # %% [markdown]
-# The score is close to 1, and the reviews are nonsense: a pile of praise that never ends its
-# sentence. This is **reward hacking**. The classifier has never seen such text; it counts
-# evidence, and a longer pile is more evidence. The policy found that out, not us.
+# The score is close to 1, and the reviews are nonsense: piles of praise, most of them cut off
+# at the length limit. This is **reward hacking**. The classifier has never seen such text; it
+# counts evidence, and a longer pile is more evidence. The policy found that out, not us.
 #
 # Which figure would have told you, if you had not read the samples?
 #
@@ -234,10 +239,12 @@ if RUNS["no KL"]:
 # - **self-ending share**: completions that end by themselves before the limit. It collapses.
 # - **distinct-2**: distinct word pairs over all word pairs. It falls when texts repeat
 #   themselves or each other.
+# - **policy entropy**: in the curves above. Here it *rises*, for word salad is hard to predict;
+#   in section 5 you will see it fall.
 
 # %%
 if RUNS["no KL"]:
-    plots.show(plots.detectors(evaluation.finals(RUNS)))
+    plots.show(plots.detectors(evaluation.side_by_side(RUNS)))
 
 # %% [markdown]
 # ## 4. Two terms that look at the reference
@@ -256,8 +263,8 @@ if RUNS["no KL"]:
 # - `backward_kl_penalty(ref_logps, kl_coef)` $= -\mathrm{kl\_coef} \cdot
 #   \exp(\min(-m_i, 20))$
 #
-# each as a list of N floats. The clamp at 20 keeps one impossible text from overflowing, and
-# from outweighing all others in its group.
+# each as a list of N floats. The clamp at 20 only keeps `exp` from overflowing (an infinite
+# reward stops the run). A text at the clamp still decides its whole group.
 #
 # <details><summary>Hint 1</summary>Mean over the tokens of <em>one</em> completion, so that a
 # long text pays no more than a short one.</details>
@@ -314,9 +321,9 @@ import random as _random
 _rng = _random.Random(13)
 for _c in (0.0, 0.1, 0.7):
     _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
-    _rows.append([-1e4, -1e4])
+    _rows += [[-1e4, -1e4], [-0.5, -30.0]]
     _got = [float(v) for v in backward_kl_penalty([list(r) for r in _rows], _c)]
-    assert len(_got) == 8, "one value a completion"
+    assert len(_got) == 9, "one value a completion"
     for _a, _r in zip(_got, _rows):
         _b = -_c * math.exp(min(-sum(_r) / len(_r), 20.0))
         assert abs(_a - _b) < 1e-5 * (1 + abs(_b)), "minus kl_coef times exp(-mean), clamped"
@@ -334,8 +341,12 @@ for _c in (0.0, 0.1, 0.7):
 # - The second term is minus kl_coef times the text's **reference perplexity**.
 #
 # So neither is a KL divergence, forward or backward. Both say "write what the reference finds
-# likely", and nothing in them pays for variety: the best answer is the reference's single
-# favourite sentence. You will see it.
+# likely". Nothing in them pays for variety, and the token mean favours long, predictable stock
+# phrases: watch for one that returns again and again.
+#
+# There is a second trap. Being part of the reward, the term is normalised with it. Once all
+# scores of a group are near 1, the term *alone* decides the advantages, however small `kl_coef`
+# is.
 #
 # The divergences themselves, **by formula**, because the words "forward" and "reverse" are
 # used both ways:
@@ -358,15 +369,16 @@ for _c in (0.0, 0.1, 0.7):
 #
 # $k_1$ is unbiased, but noisy and often negative. $k_2$ is never negative, but biased. $k_3$
 # is never negative **and** unbiased: it adds to $k_1$ the term $e^\ell - 1$, whose mean under
-# $\pi$ is 0. TRL uses $k_3$. This is about their *value*; their gradients are another story,
-# told in chapter 2.
+# $\pi$ is 0. This is about their *value*; their gradients are another story, told in chapter 2.
+# (TRL's `beta` term is $k_3$, by default times the importance ratio, which makes its gradient
+# that of $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$ too.)
 #
 # **Task a.** `kl_estimates(policy_logps, ref_logps)`: two float tensors of one shape, from
 # the same sampled tokens. Return the tuple `(k1, k2, k3)`, three tensors of that shape.
 #
 # **Task b.** `categorical_kl(p, q)`: two probability vectors, shape (V,). Return the exact
-# $\mathrm{KL}(p\|q)$ in nats, as a float or a tensor without dimensions. A category with
-# $p = 0$ counts 0. One with $p > 0$ and $q = 0$ makes it infinite.
+# $\mathrm{KL}(p\|q)$ in nats as a tensor without dimensions, one that gradients flow through. A
+# category with $p = 0$ counts 0. One with $p > 0$ and $q = 0$ makes it infinite.
 #
 # <details><summary>Hint 1</summary>All three estimators are functions of one difference of
 # log-probs. Which minus which?</details>
@@ -394,14 +406,15 @@ assert len(kl_estimates(torch.zeros(2, 3), torch.zeros(2, 3))) == 3
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(17)
 for _shape in ((5,), (3, 4), (2, 3, 2)):
-    _p = -3 * torch.rand(_shape, generator=_gen)
-    _r = -3 * torch.rand(_shape, generator=_gen)
+    _p = -8 * torch.rand(_shape, generator=_gen)
+    _r = -8 * torch.rand(_shape, generator=_gen)
     _k1, _k2, _k3 = kl_estimates(_p, _r)
     assert _k1.shape == _k2.shape == _k3.shape == _p.shape, "estimate per token"
     _d = (_r - _p).double()
     assert torch.allclose(_k1.double(), -_d, atol=1e-5), "k1 is minus the log ratio"
     assert torch.allclose(_k2.double(), _d * _d / 2, atol=1e-5), "k2 is half its square"
-    assert torch.allclose(_k3.double(), _d.exp() - 1 - _d, atol=1e-5), "k3 = exp(l) - 1 - l"
+    assert torch.allclose(_k3.double(), _d.exp() - 1 - _d, rtol=1e-5, atol=1e-4), (
+        "k3 = exp(l) - 1 - l")
 _same = torch.tensor([-1.0, -2.0])
 assert all(float(k.abs().max()) < 1e-7 for k in kl_estimates(_same, _same)), (
     "equal policies have KL 0")
@@ -447,7 +460,8 @@ x = torch.linspace(-6, 6, 241)
 
 
 def bell(mean, log_std):
-    return (-0.5 * ((x - mean) / log_std.exp()) ** 2).softmax(0)
+    density = (-0.5 * ((x - mean) / log_std.exp()) ** 2).softmax(0)
+    return density.clamp(min=1e-30)  # an exact 0 has no usable gradient
 
 
 target = 0.6 * bell(torch.tensor(-2.0), torch.tensor(-0.5)) + 0.4 * bell(
@@ -455,7 +469,7 @@ target = 0.6 * bell(torch.tensor(-2.0), torch.tensor(-0.5)) + 0.4 * bell(
 
 
 def fit(divergence):
-    """The best Gaussian of three descents: KL(Q||P) has a minimum at each mode."""
+    """The best of three descents: KL(Q||P) has a minimum at each mode."""
     tries = []
     for start in (-3.0, 0.0, 3.0):
         mean = torch.tensor(start, requires_grad=True)
@@ -480,51 +494,68 @@ plots.show(plots.two_fits(x, target, {
 # Six more runs, 40 steps each, same seed, same everything else: about three minutes on two
 # CPU cores.
 #
-# 1. your `forward_kl_bonus` in the reward,
-# 2. your `backward_kl_penalty` in the reward,
-# 3. TRL's own term, $k_3$ per token **in the loss**, with `beta` 0.05, 0.2 and 0.8,
-# 4. exponential shaping with T = 0.25, and `beta` 0.2.
+# 1. TRL's own term, per token and **in the loss**, with `beta` 0.05, 0.2 and 0.8,
+# 2. exponential shaping with T = 0.25, and `beta` 0.2,
+# 3. your `forward_kl_bonus` in the reward,
+# 4. your `backward_kl_penalty` in the reward.
 
 # %%
 mine = {function.__name__: function for function in (
     sentiment_reward, exponential_shaping, forward_kl_bonus,
     backward_kl_penalty)}
 for name, settings in {
-    "forward bonus": {"kl_type": "forward"},
-    "backward penalty": {"kl_type": "backward"},
     "beta 0.05": {"beta": 0.05},
     "beta 0.2": {"beta": 0.2},
     "beta 0.8": {"beta": 0.8},
     "beta 0.2, shaped": {"beta": 0.2, "reward_shaping": "exponential"},
+    "forward bonus": {"kl_type": "forward"},
+    "backward penalty": {"kl_type": "backward"},
 }.items():
     folder = name.replace(",", "").replace(" ", "_")
     RUNS[name] = experiment(folder, mine, model=MODEL, max_steps=STEPS,
                             **settings)
 
 # %%
-finals = evaluation.finals(RUNS)
-if finals:
-    widgets.show_table({"base": base["metrics"], **finals})
+results = evaluation.side_by_side(RUNS)
+if results:
+    widgets.show_table(results)
     plots.show(plots.history(evaluation.histories(RUNS)))
-    plots.show(plots.detectors({"base": base["metrics"], **finals}))
-    plots.show(plots.frontier({"base": base["metrics"], **finals}))
+    plots.show(plots.detectors(results))
+    plots.show(plots.frontier(results))
 
 # %% [markdown]
 # Every point of the last picture is a policy: what it scores, and how far it has gone from
-# the reference for that. Up and to the left is better. The `beta` points trace a frontier: up
-# to `beta` 0.2 a little KL buys a lot of score, beyond it a lot of KL buys next to nothing. The
-# bonus and the penalty score alike at about twice the KL of `beta` 0.2, although their
-# perplexity looks better than the base's. Look at their entropy and distinct-2.
+# the reference for that. Up and to the left is better. The `beta` points trace a frontier. From
+# `beta` 0.8 to 0.2 a few nats buy a lot of score; from 0.2 to 0.05 some more buy next to nothing.
+# The bonus and the penalty score like `beta` 0.2 at about twice its KL, although their perplexity
+# looks better than the base's: their entropy and distinct-2 give them away. The shaping shows no
+# gain in score here, at somewhat more KL.
 #
 # Base against trained, with the recommended setting:
 
 # %%
-if finals:
-    before = [r["score"] for r in base["rows"]]
-    after = evaluation.final_rows(RUNS["beta 0.2"])
+recommended = RUNS.get("beta 0.2")
+if recommended:
+    after = evaluation.rows(recommended)
     plots.show(plots.score_histogram({
-        "base": before, "beta 0.2": [r["score"] for r in after]}))
-    widgets.sample_browser(RUNS["beta 0.2"])
+        "base": [r["score"] for r in base["rows"]],
+        "beta 0.2": [r["score"] for r in after]}))
+    widgets.sample_browser(recommended)
+
+# %% [markdown]
+# And your estimators at work: every sampled token of three policies, its log-prob under the
+# policy and under the reference. $k_1$ and $k_3$ estimate the same mean. Close to the reference
+# $k_3$ is much less noisy; far from it, it is not, and $k_2$ is plainly biased.
+
+# %%
+for name in ("beta 0.8", "beta 0.2", "no KL"):
+    if RUNS.get(name):
+        logps, ref_logps = (
+            torch.tensor([lp for row in evaluation.rows(RUNS[name])
+                          for lp in row[key]]) for key in ("logps", "ref_logps"))
+        print(f"{name:>8}: " + ", ".join(
+            f"k{i} {k.mean():.3f} (std {k.std():.2f})"
+            for i, k in enumerate(kl_estimates(logps, ref_logps), start=1)))
 
 # %% [markdown]
 # ## Analysis questions (5 points each)
@@ -532,12 +563,12 @@ if finals:
 # A few sentences each. Use your own numbers, with their intervals, and quote samples.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 1.** How did the policy without KL get its score? Which detector saw it first,
-# and which one did not see it at all? Quote a sample.
+# **Question 1.** How did the policy without KL get its score? Which detectors saw it, and which
+# did not? Quote a sample.
 #
 # ### BEGIN SOLUTION
-# It piles up praise without ending the sentence: the classifier weighs evidence and has never
-# seen such text. Reference perplexity rises by an order of magnitude or more and the
+# It piles up praise, often without ending: the classifier weighs evidence and has never seen
+# such text. Reference perplexity rises by an order of magnitude or more and the
 # self-ending share falls; mean score and positive ratio do not see it, since they are what is
 # being maximised.
 #
@@ -552,12 +583,12 @@ if finals:
 #
 # ### BEGIN SOLUTION
 # Both push towards text that the reference finds likely, so perplexity falls, even below the
-# base's, while distinct-2 falls too: the policy writes few favourite sentences again and
-# again. The missing part is the entropy of the policy, the half of KL(pi||ref) that pays for
+# base's, while distinct-2 falls too: the policy repeats a few stock phrases. The missing part is the entropy of the policy, the half of KL(pi||ref) that pays for
 # variety; the beta term estimates the whole divergence.
 #
 # Rubric: 2 points for the numbers compared with their intervals. 2 points for the missing
-# entropy term (cross-entropy alone is minimised by the mode). 1 point for saying that a low
+# entropy term (cross-entropy alone is minimised by the mode), or for the term deciding all
+# advantages once the scores are saturated. 1 point for saying that a low
 # perplexity alone is no proof of health.
 # ### END SOLUTION
 

@@ -28,10 +28,36 @@ RIGHT = {
               lambda rows, c: [c * math.fsum(r) / len(r) for r in rows]),
     "plain exp": ("kl_estimates",
                   lambda p, r: [p - r, (p - r) ** 2 / 2, (r - p).exp() - 1 + p - r]),
-    "float result": ("categorical_kl", lambda p, q: float(
+    "xlogy": ("categorical_kl", lambda p, q: (
         torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum())),
+    "tuple": ("exponential_shaping", lambda s, t: tuple(math.expm1(x / t) for x in s)),
 }
+def in_place(scores, temperature):
+    scores[:] = [math.expm1(s / temperature) for s in scores]
+    return scores
+
+
 WRONG = {
+    "prompt required": ("sentiment_reward", lambda completions, **kw:
+                        scores(completions) if kw["prompts"] else [], "raised KeyError"),
+    "one text at a time": ("sentiment_reward", lambda completions, **kw: [
+        get_sentiment_scores(c) for c in completions], "takes the whole list"),
+    "in place": ("exponential_shaping", in_place, "was changed"),
+    "sorted": ("exponential_shaping", lambda s, t: sorted(math.expm1(x / t) for x in s),
+               "keep the order"),
+    "not per item": ("exponential_shaping", lambda s, t: math.exp(s / t), "each of its floats"),
+    "hard-wired coefficient": ("forward_kl_bonus", lambda rows, c: [
+        0.1 * sum(r) / len(r) for r in rows], "hard-wired"),
+    "ragged tensor": ("forward_kl_bonus", lambda rows, c:
+                      (c * torch.tensor(rows).mean(-1)).tolist(), "treat each by itself"),
+    "clamp per token": ("backward_kl_penalty", lambda rows, c: [
+        -c * math.exp(-sum(max(x, -20) for x in r) / len(r)) for r in rows], "not each token"),
+    "lists": ("kl_estimates", lambda p, r: [x.tolist() for x in (
+        p - r, (p - r) ** 2 / 2, (r - p).exp() - 1 + p - r)], "return tensors"),
+    "epsilon": ("categorical_kl", lambda p, q: (p * ((p + 1e-8) / (q + 1e-8)).log()).sum(),
+                "add no epsilon"),
+    "item": ("categorical_kl", lambda p, q: (
+        torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum()).item(), "no .item()"),
     "no kwargs": ("sentiment_reward", lambda completions: scores(completions), "keep **kwargs"),
     "reversed": ("sentiment_reward", lambda completions, **kw: scores(completions)[::-1],
                  "order is reversed"),
@@ -83,6 +109,8 @@ WRONG = {
     "swapped": ("categorical_kl", lambda p, q: (q * (q / p).log()).sum(), "swapped"),
     "cross-entropy": ("categorical_kl", lambda p, q: -(p * q.log()).sum(), "cross-entropy"),
     "bits": ("categorical_kl", lambda p, q: (p * (p / q).log2()).sum(), "natural logarithm"),
+    "no clamp, inf": ("backward_kl_penalty", lambda rows, c: [
+        -c * float(torch.tensor(-sum(r) / len(r)).exp()) for r in rows], "infinite reward"),
     "0 log 0": ("categorical_kl", lambda p, q: (p * (p / q).log()).sum(), "counts as 0"),
 }
 

@@ -66,7 +66,7 @@ def test_the_first_kl_is_exactly_zero_and_the_policy_then_moves(run_dir):
 
 
 def test_the_saved_policy_is_the_one_that_was_measured(run_dir):
-    rows = evaluation.final_rows(run_dir)
+    rows = evaluation.rows(run_dir)
     policy, tokenizer = models.load_policy(models.policy_path(str(run_dir), "sentiment"))
     reference, _ = models.load_policy(models.policy_path("tiny", "sentiment"))
     again = evaluation.measure(policy, tokenizer, reference, max_completion_length=10)["rows"]
