@@ -82,10 +82,9 @@ def run_nbgrader(app) -> None:
     app.force, app.log.level = True, logging.ERROR
     result = capture_log(app)
     if not result["success"]:
-        lines = (result.get("log") or result["error"]).strip().splitlines()
-        cause = next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception):",
-                                                                   line)), lines[-1])
-        raise CourseError(f"nbgrader: {cause}")
+        text = result.get("log", "") + result["error"]
+        cause = re.search(r"^\s*[\w.]*(?:Error|Exception): (.+)$", text, re.MULTILINE)
+        raise CourseError(f"nbgrader: {cause[1] if cause else text.strip().splitlines()[-1]}")
 
 
 def generate(course: Path, chapter: str) -> Path:

@@ -550,9 +550,10 @@ if recommended:
 # %%
 for name in ("beta 0.8", "beta 0.2", "no KL"):
     if RUNS.get(name):
+        rows = evaluation.rows(RUNS[name])
         logps, ref_logps = (
-            torch.tensor([lp for row in evaluation.rows(RUNS[name])
-                          for lp in row[key]]) for key in ("logps", "ref_logps"))
+            torch.tensor([value for row in rows for value in row[key]])
+            for key in ("logps", "ref_logps"))
         print(f"{name:>8}: " + ", ".join(
             f"k{i} {k.mean():.3f} (std {k.std():.2f})"
             for i, k in enumerate(kl_estimates(logps, ref_logps), start=1)))
