@@ -18,8 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from datasets import Dataset
-from peft import LoraConfig
 
 from lib import CourseError, evaluation, models, monitor, plots
 from lib.files import read_json, write_json
@@ -140,7 +138,7 @@ def prompt_rows(prompts: list[str], n: int, seed: int) -> list[str]:
 
 def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
     """TRL's GRPOConfig for settings (resolved), with nothing left to a moving default."""
-    from trl import GRPOConfig  # seconds to import: only a run pays for it
+    from trl import GRPOConfig  # seconds to import, as peft is: only a run pays for them
 
     return GRPOConfig(
         output_dir=str(run_dir), run_name=settings.run_name, seed=settings.seed,
@@ -161,8 +159,10 @@ def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
         remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda")
 
 
-def lora_config(model) -> LoraConfig:
+def lora_config(model):
     """LoRA of rank 8 on ``c_attn`` and ``c_proj`` of a GPT-2, else on every linear layer."""
+    from peft import LoraConfig
+
     gpt2 = model.config.model_type == "gpt2"
     return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
                       target_modules=["c_attn", "c_proj"] if gpt2 else "all-linear",
@@ -345,6 +345,7 @@ def _measure(policy, tokenizer, reference, settings) -> dict:
 
 def _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows, callbacks):
     """Train with TRL; return the trained policy, a LoRA adapter merged into it."""
+    from datasets import Dataset
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 

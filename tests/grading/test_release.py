@@ -78,7 +78,7 @@ def test_it_works_without_an_activated_environment(tmp_path):
 
 def test_nbgraders_reason_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("grading.release.source_notebook", _without_points)
-    with pytest.raises(CourseError, match="nbgrader: nbgrader cell 'test_ex1' does not have points"):
+    with pytest.raises(CourseError, match=r"nbgrader: .* 'test_ex1' does not have points"):
         generate(tmp_path, "01_sentiment")
 
 

@@ -7,6 +7,7 @@ from nbclient import NotebookClient
 from grading import NOTEBOOKS, chapters
 from grading.autograde import unsolved
 from grading.release import source_notebook
+from lib import evaluation
 
 
 def execute(notebook, folder, **kwargs):
@@ -29,7 +30,31 @@ def test_the_solution_runs_and_every_picture_has_alternative_text(chapter, tmp_p
         text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
         assert output.output_type != "error"
         assert "<Figure" not in text and "Warning" not in text, f"{cell.id}: {text[:200]}"
-    nbformat.write(notebook, tmp_path / f"{chapter}.ipynb")
+    CLAIMS.get(chapter, lambda folder: None)(tmp_path / "runs")
+
+
+def sentiment_claims(runs):
+    """What chapter 1 says its runs show (40 steps; benchmarks/five_seeds.py has five seeds)."""
+    results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
+    value = {name: {key: m["value"] for key, m in metrics.items()}
+             for name, metrics in results.items()}
+    base, hacked, kept = value["base"], value["no_kl"], value["beta_0.2"]
+    assert 0.45 <= base["score"] <= 0.55 and abs(base["positive_ratio"] - 0.5) < 0.1
+    for trained in (hacked, kept):
+        assert trained["score"] >= 0.8 and trained["positive_ratio"] >= 0.8
+    assert kept["reference_perplexity"] < 1.5 * base["reference_perplexity"]
+    assert kept["self_ending"] >= 0.8
+    assert hacked["reference_perplexity"] > 5 * base["reference_perplexity"]
+    assert hacked["self_ending"] < 0.5
+    assert any("reward hacking" in line for line in evaluation.verdict(runs / "no_kl"))
+    assert not any("reward hacking" in line for line in evaluation.verdict(runs / "beta_0.2"))
+    assert value["beta_0.8"]["score"] < kept["score"] and value["beta_0.8"]["kl"] < kept["kl"]
+    for sharpened in (value["forward_bonus"], value["backward_penalty"]):
+        assert sharpened["reference_perplexity"] < base["reference_perplexity"]
+        assert sharpened["distinct_2"] < kept["distinct_2"] and sharpened["kl"] > 1.5 * kept["kl"]
+
+
+CLAIMS = {"01_sentiment": sentiment_claims}
 
 
 @pytest.mark.parametrize("chapter", chapters())

@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lib import CourseError
+from lib.__main__ import main
 from lib.files import read_json
 from lib.monitor import FINAL, HISTORY, SAMPLES, is_sealed, read_samples
 from lib.training import Settings, find_checkpoint, train
@@ -23,23 +24,20 @@ FLAGS = ["--max-steps", str(STEPS), "--save-steps", str(SAVE), "--batch-size", "
          "--beta", "0.1", "--kl-type", "forward", "--seed", "3"]
 
 
-def start(run_dir, notebook, *extra, **kwargs):
-    return subprocess.Popen(
-        [sys.executable, "-m", "lib", "train", "sentiment", *FLAGS, "--output-dir", str(run_dir),
-         "--answers", str(notebook), *extra], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **kwargs)
+def command(run_dir, notebook, *extra):
+    return ["train", "sentiment", *FLAGS, "--output-dir", str(run_dir), "--answers",
+            str(notebook), *extra]
 
 
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out + err
+def finish(run_dir, notebook, *extra):
+    """Run to the end, in this process: seconds of imports are saved."""
+    assert main(command(run_dir, notebook, *extra)) == 0
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, solved_notebook):
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    finish(start(run_dir, solved_notebook))
+    finish(run_dir, solved_notebook)
     return run_dir
 
 
@@ -55,7 +53,8 @@ def same(a, b):
 
 def killed(run_dir, notebook, after, delay):
     """Start a run and kill it, delay seconds after its history has so many steps."""
-    process = start(run_dir, notebook)
+    process = subprocess.Popen([sys.executable, "-m", "lib", *command(run_dir, notebook)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         history = run_dir / HISTORY
@@ -64,11 +63,11 @@ def killed(run_dir, notebook, after, delay):
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
 
 
 def test_the_same_seed_gives_the_same_numbers(whole, tmp_path, solved_notebook):
-    finish(start(tmp_path / "again", solved_notebook))
+    finish(tmp_path / "again", solved_notebook)
     same(whole, tmp_path / "again")
 
 
@@ -79,11 +78,11 @@ def test_killed_at_a_random_moment_then_resumed(whole, tmp_path, solved_notebook
     run_dir = tmp_path / "killed"
     killed(run_dir, solved_notebook, after, delay)
     print(f"killed {delay:.2f} s after step {after}")
-    finish(start(run_dir, solved_notebook, "--resume-from-checkpoint", "auto"))
+    finish(run_dir, solved_notebook, "--resume-from-checkpoint", "auto")
     same(whole, run_dir)
 
 
-def test_a_damaged_checkpoint_is_skipped_with_a_word(whole, tmp_path, solved_notebook):
+def test_a_damaged_checkpoint_is_skipped_with_a_word(whole, tmp_path, solved_notebook, capsys):
     run_dir = tmp_path / "damaged"
     shutil.copytree(whole, run_dir)
     newest = run_dir / f"checkpoint-{STEPS - STEPS % SAVE}"
@@ -95,8 +94,8 @@ def test_a_damaged_checkpoint_is_skipped_with_a_word(whole, tmp_path, solved_not
     weights.write_bytes(data)
     with (run_dir / SAMPLES).open("a") as file:
         file.write('{"step": 99, "torn')
-    out = finish(start(run_dir, solved_notebook, "--resume-from-checkpoint", "auto"))
-    assert f"skipping {newest}" in out
+    finish(run_dir, solved_notebook, "--resume-from-checkpoint", "auto")
+    assert f"skipping {newest}" in capsys.readouterr().err
     same(whole, run_dir)
 
 

@@ -11,7 +11,7 @@ from lib import evaluation, models
 from lib.__main__ import main
 from lib.files import read_json
 from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, read_samples
-from lib.training import RECOMMENDED_BETA, Settings, grpo_config, prompt_rows, run_name, train
+from lib.training import Settings, grpo_config, prompt_rows, run_name, train
 
 SMALL = Settings(max_steps=3, batch_size=8, accumulation=2, num_generations=4,
                  max_completion_length=10, save_steps=2)
@@ -172,7 +172,7 @@ def test_other_architectures_get_lora_on_all_linear_layers():
         num_key_value_heads=2, intermediate_size=16))
     from peft import get_peft_model
 
-    names = {n.split(".")[-3] for n, p in get_peft_model(
+    names = {n.split(".")[-4] for n, p in get_peft_model(
         model, lora_config(model)).named_parameters() if p.requires_grad}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -208,19 +208,3 @@ def test_prompt_rows_are_whole_passes():
     (Settings(beta=0.2), "quick_none_beta0.2")])
 def test_run_names(settings, name):
     assert run_name(settings) == settings.resolved().run_name == name
-
-
-@pytest.mark.parametrize("beta", [0.0, RECOMMENDED_BETA])
-def test_quick_learns_and_only_without_kl_it_hacks(tmp_path, answers, beta):
-    """One seed of the README's table (benchmarks/five_seeds.py has all)."""
-    run = train(Settings(beta=beta, seed=7), answers, tmp_path / "run")
-    before, after = (read_json(run / name)["metrics"] for name in (BASELINE, FINAL))
-    assert 0.45 <= before["score"]["value"] <= 0.55
-    assert after["score"]["value"] >= 0.8 and after["positive_ratio"]["value"] >= 0.8
-    perplexity = after["reference_perplexity"]["value"] / before["reference_perplexity"]["value"]
-    ends = after["self_ending"]["value"]
-    findings = " ".join(evaluation.verdict(run))
-    if beta:
-        assert perplexity < 1.5 and ends >= 0.8 and "reward hacking" not in findings
-    else:
-        assert perplexity > 5 and ends < 0.5 and "reward hacking" in findings
