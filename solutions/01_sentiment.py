@@ -223,7 +223,7 @@ RUNS["no KL"] = experiment("no_kl", {"sentiment_reward": sentiment_reward},
                            model=MODEL, max_steps=STEPS)
 
 # %%
-if RUNS["no KL"]:
+if RUNS.get("no KL"):
     widgets.sample_browser(RUNS["no KL"])
 
 # %% [markdown]
@@ -243,7 +243,7 @@ if RUNS["no KL"]:
 #   in section 5 you will see it fall.
 
 # %%
-if RUNS["no KL"]:
+if RUNS.get("no KL"):
     plots.show(plots.detectors(evaluation.side_by_side(RUNS)))
 
 # %% [markdown]
