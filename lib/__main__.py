@@ -64,6 +64,7 @@ def add_train_flags(p: Parser) -> None:
     add("--kl-coef", type=float, default=0.1)
     add("--beta", type=float, default=0.0, help="TRL's KL(pi||ref) term in the loss")
     add("--use-peft", action="store_true", help="train a LoRA adapter only")
+    add("--use-vllm", action="store_true", help="generate with vLLM (needs a GPU)")
     add("--model", default="tiny", metavar="tiny|ID|PATH")
     add("--scorer", metavar="tiny|ID|PATH", help="five-star classifier (default: the model's)")
     add("--prompts", metavar="FILE", help="one prompt a line (default: the task's)")

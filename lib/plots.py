@@ -100,7 +100,7 @@ def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Fi
         values = np.asarray(values, dtype=float)
         advantage = (values - values.mean()) / (values.std(ddof=1) + 1e-4)
         axis.plot(np.asarray(scores)[order], advantage[order], marker=MARKERS[i],
-                  color=COLOURS[i], label=name)
+                  markersize=10 - 3 * i, color=COLOURS[i], label=name)
     axis.axhline(0, color="grey", linewidth=0.8)
     axis.set(title="What the policy is pushed by", xlabel="score", ylabel="advantage")
     axis.legend()

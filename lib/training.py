@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ class Settings:
     optimizer step, and must hold whole groups of num_generations.
     prompts: a file with one prompt a line, instead of the task's own.
     beta: coefficient of TRL's own per-token KL(pi||ref) term (GRPOConfig.beta).
+    use_vllm: generate with vLLM in this process, with 0.3 of the GPU's memory.
     kl_type, kl_coef: the student's sequence-level term, added to the reward.
     """
 
@@ -59,6 +61,7 @@ class Settings:
     temperature: float = 1.0
     max_completion_length: int | None = None
     use_peft: bool = False
+    use_vllm: bool = False
     seed: int = 42
     save_steps: int = 25
     report_to: tuple[str, ...] = ()
@@ -156,6 +159,7 @@ def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
         gradient_checkpointing=False, use_cpu=device.type == "cpu", **models.precision(device),
         logging_steps=1, save_strategy="steps", save_steps=settings.save_steps,
         save_total_limit=3, report_to=list(settings.report_to) or "none", disable_tqdm=True,
+        use_vllm=settings.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.3,
         remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda")
 
 
@@ -269,6 +273,10 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
     check_folder(run_dir, resume is not None, overwrite)
+    if settings.use_vllm and models.pick_device().type != "cuda":
+        raise CourseError("--use-vllm needs a CUDA GPU, and there is none; leave it out")
+    if settings.use_vllm and find_spec("vllm") is None:
+        raise CourseError("--use-vllm needs the package vllm; pip install -e '.[gpu]'")
     prompts, held_out = (sentiment.prompts(split, settings.prompts) for split in ("train", "eval"))
     path = models.policy_path(settings.model, "sentiment")
     policy, tokenizer = models.load_policy(path)

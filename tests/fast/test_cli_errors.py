@@ -73,6 +73,7 @@ FLAGS = {
     "completion too long": (["--max-completion-length", "999"], "does not fit"),
     "nothing to resume": (["--resume-from-checkpoint", "auto"], "holds no run to resume"),
     "tracker not installed": (["--wandb"], "pip install wandb"),
+    "vLLM without a GPU": (["--use-vllm"], "--use-vllm needs a CUDA GPU"),
     "missing prompts file": (["--prompts", "none.txt"], "cannot read the prompts file none.txt"),
 }
 
