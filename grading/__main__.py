@@ -6,7 +6,7 @@ from pathlib import Path
 
 from grading import COURSE
 from lib import CourseError
-from lib.__main__ import Parser
+from lib.__main__ import Parser, command
 
 
 def build_parser() -> Parser:
@@ -48,13 +48,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, or 2 after a user's mistake."""
-    try:
-        run(build_parser().parse_args(argv))
-    except CourseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run one command of the instructor's side."""
+    return command(build_parser, run, argv)
 
 
 if __name__ == "__main__":

@@ -161,10 +161,14 @@ RUN = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, or 2 after a user's mistake."""
+    """Run one command of the students' side."""
+    return command(build_parser, lambda args: RUN[args.verb](args), argv)
+
+
+def command(build_parser, run, argv: list[str] | None) -> int:
+    """Parse and run one command line; 0, or 2 after a user's mistake, told in one line."""
     try:
-        args = build_parser().parse_args(dashes(sys.argv[1:] if argv is None else argv))
-        RUN[args.verb](args)
+        run(build_parser().parse_args(dashes(sys.argv[1:] if argv is None else argv)))
     except CourseError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -2,7 +2,9 @@
 
 import ast
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,19 +44,72 @@ def test_setup_refuses_an_unknown_sub_command_in_one_line():
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "demo|test" in run.stderr
 
 
-def test_setup_without_a_python_says_so(tmp_path):
+@pytest.fixture
+def bare(tmp_path):
+    """A folder with setup.sh and pins, and a search path with the plainest tools only."""
     (tmp_path / "bin").mkdir()
-    for tool in ("bash", "cat", "cksum", "tr", "sed", "df", "awk", "dirname", "uname", "id"):
-        path = subprocess.run(["which", tool], capture_output=True, text=True).stdout.strip()
-        (tmp_path / "bin" / tool).symlink_to(path)
+    for tool in ("bash", "cat", "cksum", "tr", "sed", "df", "awk", "dirname", "uname", "id", "rm",
+                 "cut", "basename"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     for file in ("setup.sh", "pyproject.toml"):
         (tmp_path / file).write_bytes((ROOT / file).read_bytes())
-    run = subprocess.run(["bash", "setup.sh"], cwd=tmp_path, capture_output=True, text=True,
-                         env={"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)})
+
+    def setup(**env):
+        return subprocess.run(
+            ["bash", "setup.sh"], cwd=tmp_path, capture_output=True, text=True,
+            env={"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path), **env})
+
+    setup.folder = tmp_path
+    return setup
+
+
+def test_setup_without_a_python_says_so(bare):
+    run = bare()
     assert run.returncode == 2
     assert run.stderr == ("setup: no Python 3.11 to 3.13 found; install one, or name it: "
                           "PYTHON=/path bash setup.sh\n")
-    assert not (tmp_path / ".venv").exists()
+    assert not (bare.folder / ".venv").exists()
+
+
+def test_setup_without_a_network_says_so(bare):
+    run = bare(PYTHON=sys.executable, PIP_NO_INDEX="1", PIP_FIND_LINKS="",
+               PIP_CONFIG_FILE="/dev/null")
+    assert run.returncode == 2
+    assert re.fullmatch(r"setup: cannot install torch [\d.]+; is there a network\? See setup.log\n",
+                        run.stderr)
+
+
+def test_setup_without_disk_space_says_so(bare):
+    (bare.folder / "bin" / "df").unlink()
+    df = bare.folder / "bin" / "df"
+    df.write_text("#!/usr/bin/env bash\necho head\necho disk 9 9 1048576 9% /\n")
+    df.chmod(0o755)
+    (bare.folder / "bin" / "env").symlink_to(shutil.which("env"))
+    run = bare(PYTHON=sys.executable)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("setup: 1 GiB free here, ")
+    assert not (bare.folder / ".venv").exists()
+
+
+def test_setup_works_in_place_and_keeps_a_suitable_torch(bare):
+    """As on Colab and in a conda environment: no .venv, torch stays, pip gets the rest."""
+    calls = bare.folder / "calls"
+    python = bare.folder / "bin" / "python3"
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        f'if [ "$1 $2" = "-m pip" ]; then echo "$@" >>"{calls}"; exit; fi\n'
+        'if [ "$1 $2" = "-m ipykernel" ]; then exit; fi\n'
+        'if [ "$1 $2" = "-m lib" ]; then echo preflight; exit; fi\n'
+        'case $2 in *sys.prefix*) echo "$HOME"; exit;; esac\n'
+        f'exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    run = bare(COLAB_RELEASE_TAG="release-colab")
+    assert run.returncode == 0, run.stderr
+    assert "keeping the one that is there" in run.stdout and "preflight" in run.stdout
+    assert not (bare.folder / ".venv").exists()
+    assert "torch==" not in calls.read_text() and "-e .[grading,dev]" in calls.read_text()
+    again = bare(CONDA_PREFIX=str(bare.folder), CONDA_DEFAULT_ENV="mine")
+    assert again.returncode == 0 and again.stdout == "preflight\n", "the second run does nothing"
 
 
 def imports(path: Path) -> set[str]:
