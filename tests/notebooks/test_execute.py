@@ -11,7 +11,7 @@ from lib import evaluation
 
 
 def execute(notebook, folder, **kwargs):
-    NotebookClient(notebook, timeout=900, kernel_name="python3",
+    NotebookClient(notebook, timeout=1800, kernel_name="python3",
                    resources={"metadata": {"path": str(folder)}}, **kwargs).execute()
     return notebook
 
