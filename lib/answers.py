@@ -66,7 +66,7 @@ def without_magics(source: str) -> str:
 
 
 def _imports(source: str) -> str:
-    """The top-level imports of a cell that name a top-level module of this course or library."""
+    """The top-level imports of a cell, each allowed to fail; nothing of a cell that is broken."""
     try:
         body = ast.parse(without_magics(source)).body
     except SyntaxError:

@@ -43,8 +43,8 @@ class RunRecorder(TrainerCallback):
     Also seals checkpoints: a checkpoint without a seal, or with other bytes than its seal
     says, was cut short by a kill and is not resumed from.
 
-    reward: the reward function; its ``rows`` are the completions of the step. prompts_per_epoch
-    over prompts_per_step is how many steps one pass over the training prompts takes.
+    reward: the reward function; its ``rows`` are the completions of the step. steps_per_epoch:
+    how many steps one pass over the training prompts takes.
     """
 
     def __init__(self, run_dir: Path, reward, steps_per_epoch: float, sample_every: int = 5):
