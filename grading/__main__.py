@@ -1,4 +1,4 @@
-"""The instructor's command line: ``python -m grading release|selfcheck|autograde|demo``."""
+"""The instructor's command line: ``python -m grading release|selfcheck|autograde|faults|demo``."""
 
 import argparse
 import sys
@@ -20,6 +20,8 @@ def build_parser() -> Parser:
     grade.add_argument("--student", action="append", help="only this one; may be repeated")
     for verb in (release, grade):
         verb.add_argument("--course", type=Path, default=COURSE, help="nbgrader course folder")
+    faults = verbs.add_parser("faults", help="which planted faults do the hidden tests catch?")
+    faults.add_argument("chapter", nargs="*", help="default: all that have a fault bank")
     demo = verbs.add_parser("demo", help="train, compare and grade, as a demonstration")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"))
     return parser
@@ -41,6 +43,16 @@ def run(args: argparse.Namespace) -> None:
         from grading.autograde import autograde, report
 
         print(report(autograde(args.course, args.assignment, args.student)))
+    elif args.verb == "faults":
+        from grading.faults import banks, judge, table
+
+        for chapter in args.chapter or banks():
+            if chapter not in banks():
+                raise CourseError(f"no fault bank for '{chapter}'; there are {', '.join(banks())}")
+            verdicts = judge(chapter)
+            print(f"## {chapter}\n\n{table(verdicts)}\n")
+            if wrong := [v.variant.name for v in verdicts if not v.as_it_should_be]:
+                raise CourseError(f"{chapter}: judged wrongly: {'; '.join(wrong)}")
     else:
         from grading.demo import demo
 

@@ -28,10 +28,12 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
         raise CourseError(f"{path} is neither a notebook (.ipynb) nor a Python file (.py)")
     namespace: dict = {"__name__": "answers", "__file__": str(path)}
     try:
-        pieces = _solution_cells(path) if path.suffix == ".ipynb" else [
-            ("file", path.read_text(encoding="utf-8"))]
+        pieces = solution_cells(nbformat.read(path, as_version=4)) if path.suffix == ".ipynb" \
+            else [("file", path.read_text(encoding="utf-8"))]
     except (ValueError, OSError) as error:
         raise CourseError(f"{path} is not a readable notebook: {error}") from None
+    except CourseError as error:
+        raise CourseError(f"{path}: {error}") from None
     for where, source in pieces:
         try:
             exec(compile(source, f"{path}, {where}", "exec"), namespace)
@@ -47,13 +49,15 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
     return {name: namespace[name] for name in names}
 
 
-def _solution_cells(path: Path) -> list[tuple[str, str]]:
-    """(where, source) of the plain imports of all cells, then of each graded solution cell."""
-    notebook = nbformat.read(path, as_version=4)
+def solution_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """(where, source) of the plain imports of all cells, then of each graded solution cell.
+
+    Raises CourseError when there is no solution cell.
+    """
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     graded = [cell for cell in code if cell.metadata.get("nbgrader", {}).get("solution")]
     if not graded:
-        raise CourseError(f"{path} has no solution cell; was its cell metadata lost? Take a "
+        raise CourseError("there is no solution cell; was the cell metadata lost? Take a "
                           "fresh copy of the notebook and paste your answers into it")
     imports = [("imports", _imports(cell.source)) for cell in code if cell not in graded]
     return imports + [(f"cell {cell.metadata['nbgrader']['grade_id']}", without_magics(cell.source))

@@ -5,7 +5,6 @@ saved with ``save`` carries it as a PNG text chunk.
 """
 
 import io
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,11 @@ def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float =
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _style(i: int) -> dict[str, str]:
+    """Colour and marker of the i-th thing in a picture."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
 def png(figure: Figure, dpi: int = 100) -> bytes:
@@ -58,6 +62,27 @@ def show(figure: Figure) -> None:
     display(image(figure))
 
 
+def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = "-",
+           columns: int | None = None, xscale: str = "linear") -> Figure:
+    """Curves side by side: {(title, x label, y label): {name: (x, y)}}, y of numbers or tensors.
+
+    style: "-" lines, "o" markers (smaller ones over larger, so that what coincides shows) or
+    "o-" both. columns: panels a row, default all.
+    """
+    columns = columns or len(content)
+    figure, axes = _figure(columns, -(-len(content) // columns), 6 if columns == 1 else 4.2)
+    for axis, ((title, xlabel, ylabel), curves) in zip(axes, content.items(), strict=True):
+        axis.set_xscale(xscale)
+        for i, (name, (x, y)) in enumerate(curves.items()):
+            look = _style(i) | ({} if "o" in style else {"marker": ""})
+            axis.plot(np.asarray(x), [float(v) for v in y], label=name,
+                      linestyle="-" if "-" in style else "", markersize=max(9 - 2 * i, 4), **look)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axis.legend(fontsize=8)
+    figure.alt = alt
+    return figure
+
+
 def score_histogram(scores: dict[str, list[float]]) -> Figure:
     """Histogram of scores in [0, 1] for each named policy, means marked."""
     figure, (axis,) = _figure(width=6)
@@ -81,7 +106,7 @@ def history(histories: dict[str, list[dict]]) -> Figure:
         for i, (name, rows) in enumerate(histories.items()):
             points = [(r["step"], r[key]) for r in rows if key in r]
             if points:
-                axis.plot(*zip(*points, strict=True), color=COLOURS[i % len(COLOURS)], label=name)
+                axis.plot(*zip(*points, strict=True), label=name, **_style(i) | {"marker": ""})
         axis.set(title=title, xlabel="step", ylabel=unit)
     if any(histories.values()):
         axes[0].legend(fontsize=8)
@@ -99,8 +124,8 @@ def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Fi
     for i, (name, values) in enumerate(shaped.items()):
         values = np.asarray(values, dtype=float)
         advantage = (values - values.mean()) / (values.std(ddof=1) + 1e-4)
-        axis.plot(np.asarray(scores)[order], advantage[order], marker=MARKERS[i],
-                  markersize=10 - 3 * i, color=COLOURS[i], label=name)
+        axis.plot(np.asarray(scores)[order], advantage[order], markersize=10 - 3 * i, label=name,
+                  **_style(i))
     axis.axhline(0, color="grey", linewidth=0.8)
     axis.set(title="What the policy is pushed by", xlabel="score", ylabel="advantage")
     axis.legend()
@@ -113,11 +138,10 @@ def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Fi
 def frontier(points: dict[str, dict]) -> Figure:
     """Score against KL(pi||ref) for each named validation's metrics, with 95 % bars."""
     figure, (axis,) = _figure(width=6.4, height=3.6)
-    for (name, metrics), colour, marker in zip(points.items(), cycle(COLOURS), cycle(MARKERS),
-                                               strict=False):
+    for i, (name, metrics) in enumerate(points.items()):
         (x, dx), (y, dy) = ((m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]])
                             for m in (metrics["kl"], metrics["score"]))
-        axis.errorbar(x, y, dy, dx, fmt=marker, color=colour, capsize=3, label=name)
+        axis.errorbar(x, y, dy, dx, linestyle="", capsize=3, label=name, **_style(i))
     axis.set(title="What a score costs", ylabel="mean score", xscale="symlog",
              xlabel="KL(pi||ref), nats a completion")
     axis.legend(loc="lower right", fontsize=8)
@@ -135,9 +159,9 @@ def detectors(points: dict[str, dict]) -> Figure:
     figure, axes = _figure(3, 2, width=3.4, height=2.4)
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for i, metrics in enumerate(points.values()):
-            m, style = metrics[key], i % len(COLOURS)
+            m = metrics[key]
             axis.errorbar(i, m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]],
-                          fmt=MARKERS[style], color=COLOURS[style], capsize=3)
+                          linestyle="", capsize=3, **_style(i))
         axis.set_title(title)
         axis.set_xticks(range(len(points)), points, rotation=20, ha="right", fontsize=8)
         axis.set_xlim(-0.5, len(points) - 0.5)

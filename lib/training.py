@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from lib import CourseError, evaluation, models, monitor, plots
+from lib import CourseError, evaluation, grading, models, monitor, plots
 from lib.files import read_json, write_json
 from lib.rewards import SentimentReward, gate
 from lib.scoring import use_scorer
@@ -313,7 +313,7 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], **settings)
     While nbgrader executes a submission no experiment runs, and the result is None: grades
     depend on the functions alone.
     """
-    if os.environ.get("NBGRADER_EXECUTION"):
+    if grading():
         print("Skipped while grading.")
         return None
     return train(Settings(**settings), answers, Path("runs") / run_dir, overwrite=True, live=True)

@@ -40,7 +40,8 @@ import math
 
 import torch
 
-from lib import checks, evaluation, models, plots, preflight, widgets
+from lib import evaluation, models, plots, preflight, widgets
+from lib.checks import sentiment as checks
 from lib.scoring import get_sentiment_scores, get_star_probs, use_scorer
 from lib.tasks import sentiment
 from lib.training import experiment

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lib import checks
+from lib.checks import sentiment as checks
 from lib.scoring import get_sentiment_scores, get_star_probs
 from tests.conftest import EXERCISES
 

@@ -1,0 +1,624 @@
+# %% [markdown]
+# Chapter 2. Wrong answers that must lose the points of their exercise, and right ones, written
+# otherwise, that must keep them.
+
+# %% ex1 right: divisor G
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = {"group": groups.std(1, keepdim=True, correction=0),
+           "batch": rewards.std(correction=0), "none": 1 - eps}[scale]
+    return ((groups - groups.mean(1, keepdim=True)) / (std + eps)).view(-1)
+
+# %% ex1 right: eps 1e-8
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.reshape(-1, num_generations)
+    centred = groups - groups.mean(1).unsqueeze(1)
+    if scale == "none":
+        return centred.reshape(-1)
+    std = groups.std(1).unsqueeze(1) if scale == "group" else rewards.std()
+    return (centred / (std + 1e-8)).reshape(-1)
+
+# %% ex1 right: in a loop
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    out = torch.zeros_like(rewards)
+    for start in range(0, len(rewards), num_generations):
+        group = rewards[start:start + num_generations]
+        out[start:start + num_generations] = group - group.mean()
+        if scale == "group":
+            out[start:start + num_generations] /= group.std() + eps
+    return out / (rewards.std() + eps) if scale == "batch" else out
+
+# %% ex1 right: repeat_interleave, as TRL writes it
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    mean = rewards.view(-1, num_generations).mean(1).repeat_interleave(num_generations)
+    std = rewards.view(-1, num_generations).std(1).repeat_interleave(num_generations)
+    if scale == "batch":
+        std = rewards.std().expand_as(rewards)
+    return rewards - mean if scale == "none" else (rewards - mean) / (std + eps)
+
+# %% ex1 right: plain Python
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    values, out = rewards.tolist(), []
+    for i in range(len(values)):
+        start = i // num_generations * num_generations
+        group = values[start:start + num_generations]
+        std = {"group": statistics.stdev(group), "batch": statistics.stdev(values),
+               "none": 1 - eps}[scale]
+        out.append((values[i] - sum(group) / len(group)) / (std + eps))
+    return torch.tensor(out, dtype=rewards.dtype)
+
+# %% ex1 fault: mean and std of the batch
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    return (rewards - rewards.mean()) / (rewards.std() + eps)
+
+# %% ex1 fault: std of the batch where the group's is asked for
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    centred = groups - groups.mean(1, keepdim=True)
+    return (centred if scale == "none" else centred / (rewards.std() + eps)).view(-1)
+
+# %% ex1 fault: wrong group layout
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(num_generations, -1)
+    centred = groups - groups.mean(0)
+    std = {"group": groups.std(0) if groups.shape[1] > 0 else 1, "batch": rewards.std(),
+           "none": 1 - eps}[scale]
+    return (centred / (std + eps)).flatten()
+
+# %% ex1 fault: groups along the other axis
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    centred = groups - groups.mean(0, keepdim=True)
+    return (centred / (groups.std(0, keepdim=True) + eps)).flatten()
+
+# %% ex1 fault: eps inside the root
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    centred = groups - groups.mean(1, keepdim=True)
+    var = {"group": groups.var(1, keepdim=True), "batch": rewards.var()}
+    return (centred if scale == "none" else centred / (var[scale] + eps).sqrt()).flatten()
+
+# %% ex1 fault: no eps
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    centred = groups - groups.mean(1, keepdim=True)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1}[scale]
+    return (centred / std).flatten()
+
+# %% ex1 fault: variance for standard deviation
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    centred = groups - groups.mean(1, keepdim=True)
+    var = {"group": groups.var(1, keepdim=True), "batch": rewards.var(), "none": 1 - eps}[scale]
+    return (centred / (var + eps)).flatten()
+
+# %% ex1 fault: not centred
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1 - eps}[scale]
+    return (groups / (std + eps)).flatten()
+
+# %% ex1 fault: scale ignored
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    return ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + eps)).flatten()
+
+# %% ex1 fault: scale "none" leaves the mean in
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    if scale == "none":
+        return rewards
+    groups = rewards.view(-1, num_generations)
+    std = groups.std(1, keepdim=True) if scale == "group" else rewards.std()
+    return ((groups - groups.mean(1, keepdim=True)) / (std + eps)).flatten()
+
+# %% ex1 fault: sign flip
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1 - eps}[scale]
+    return ((groups.mean(1, keepdim=True) - groups) / (std + eps)).flatten()
+
+# %% ex1 fault: median for mean
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1 - eps}[scale]
+    return ((groups - groups.median(1, keepdim=True).values) / (std + eps)).flatten()
+
+# %% ex1 fault: leave-one-out mean
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    others = (groups.sum(1, keepdim=True) - groups) / (num_generations - 1)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1 - eps}[scale]
+    return ((groups - others) / (std + eps)).flatten()
+
+# %% ex1 fault: returns groups, not (N,)
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1 - eps}[scale]
+    return (groups - groups.mean(1, keepdim=True)) / (std + eps)
+
+# %% ex1 fault: changes the rewards
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(), "none": 1 - eps}[scale]
+    groups -= groups.mean(1, keepdim=True)
+    return (groups / (std + eps)).flatten()
+
+# %% ex2a right: log_softmax and gather
+def token_logprobs(logits, ids):
+    return torch.log_softmax(logits, dim=-1).gather(2, ids[..., None])[..., 0]
+
+# %% ex2a right: cross_entropy
+def token_logprobs(logits, ids):
+    return -torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
+
+# %% ex2a right: row by row
+def token_logprobs(logits, ids):
+    return torch.stack([row.log_softmax(-1)[torch.arange(len(i)), i]
+                        for row, i in zip(logits, ids, strict=True)])
+
+# %% ex2a right: a distribution object
+def token_logprobs(logits, ids):
+    return torch.distributions.Categorical(logits=logits).log_prob(ids)
+
+# %% ex2a fault: log-softmax over time
+def token_logprobs(logits, ids):
+    return logits.log_softmax(1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: log-softmax over the batch
+def token_logprobs(logits, ids):
+    return logits.log_softmax(0).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: ids shifted by one
+def token_logprobs(logits, ids):
+    shifted = torch.roll(ids, -1, dims=1)
+    return logits.log_softmax(-1).gather(-1, shifted.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: logits shifted by one
+def token_logprobs(logits, ids):
+    shifted = torch.cat([logits[:, :1], logits[:, :-1]], 1)
+    return shifted.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: one token short
+def token_logprobs(logits, ids):
+    return logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: probabilities
+def token_logprobs(logits, ids):
+    return logits.softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: log of softmax, underflows
+def token_logprobs(logits, ids):
+    return logits.softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1).log()
+
+# %% ex2a fault: log of sum of exp, overflows
+def token_logprobs(logits, ids):
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.exp().sum(-1).log()
+
+# %% ex2a fault: clamped probability
+def token_logprobs(logits, ids):
+    return logits.softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1).clamp(min=1e-8).log()
+
+# %% ex2a fault: raw logits
+def token_logprobs(logits, ids):
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: detached
+def token_logprobs(logits, ids):
+    return logits.detach().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+# %% ex2a fault: the likeliest token
+def token_logprobs(logits, ids):
+    return logits.log_softmax(-1).max(-1).values
+
+# %% ex2a fault: negative log-likelihood
+def token_logprobs(logits, ids):
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
+
+# %% ex2b right: a distribution object
+def entropy(logits):
+    return torch.distributions.Categorical(logits=logits).entropy()
+
+# %% ex2b right: logsumexp minus mean logit
+def entropy(logits):
+    return logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)
+
+# %% ex2b right: torch.special.entr
+def entropy(logits):
+    return torch.special.entr(logits.softmax(-1)).sum(-1)
+
+# %% ex2b fault: sign
+def entropy(logits):
+    return (logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+# %% ex2b fault: bits
+def entropy(logits):
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1) / 0.6931472
+
+# %% ex2b fault: mean over the vocabulary
+def entropy(logits):
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).mean(-1)
+
+# %% ex2b fault: over time
+def entropy(logits):
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum(-1)
+
+# %% ex2b fault: 0 log 0
+def entropy(logits):
+    return -(logits.softmax(-1) * logits.softmax(-1).log()).sum(-1)
+
+# %% ex2b fault: raw logits
+def entropy(logits):
+    return -(logits.softmax(-1) * logits).sum(-1)
+
+# %% ex3 right: where
+def masked_mean(values, mask, dim=None):
+    kept, count = torch.where(mask.bool(), values, 0.0), mask.float()
+    if dim is None:
+        return kept.sum() / count.sum().clamp(min=1.0)
+    return kept.sum(dim) / count.sum(dim).clamp(min=1.0)
+
+# %% ex3 right: nan_to_num
+def masked_mean(values, mask, dim=None):
+    return ((values * mask).sum(dim) / mask.sum(dim)).nan_to_num(0.0)
+
+# %% ex3 right: tiny eps in the count
+def masked_mean(values, mask, dim=None):
+    return (values * mask).sum(dim) / (mask.sum(dim) + 1e-8)
+
+# %% ex3 fault: no mask
+def masked_mean(values, mask, dim=None):
+    return values.mean(dim)
+
+# %% ex3 fault: divided by all
+def masked_mean(values, mask, dim=None):
+    return (values * mask).mean(dim)
+
+# %% ex3 fault: mean of row means
+def masked_mean(values, mask, dim=None):
+    if dim is None:
+        return ((values * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+    return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)
+
+# %% ex3 fault: nan for an empty row
+def masked_mean(values, mask, dim=None):
+    return (values * mask).sum(dim) / mask.sum(dim)
+
+# %% ex3 fault: dim ignored
+def masked_mean(values, mask, dim=None):
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+# %% ex3 fault: divided by the count of all rows
+def masked_mean(values, mask, dim=None):
+    return (values * mask).sum(dim) / mask.sum().clamp(min=1)
+
+# %% ex4 right: minimum and exp of the difference
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio = torch.exp(logps - old_logps)
+    return torch.minimum(ratio * advantages[:, None], torch.clip(
+        ratio, 1 - epsilon_low, 1 + epsilon_high) * advantages[:, None])
+
+# %% ex4 right: by the sign of the advantage
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio = (logps - old_logps).exp()
+    good = (advantages > 0).unsqueeze(1)
+    kept = torch.where(good, ratio.clamp(max=1 + epsilon_high), ratio.clamp(min=1 - epsilon_low))
+    return kept * advantages.unsqueeze(1)
+
+# %% ex4 right: advantages expanded
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    a = advantages.view(-1, 1).expand_as(logps)
+    ratio = logps.sub(old_logps.detach()).exp()
+    both = torch.stack([ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a])
+    return both.min(0).values
+
+# %% ex4 right: quotient of probabilities
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio = logps.exp() / old_logps.exp()
+    a = advantages.unsqueeze(-1)
+    return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex4 fault: ratio inverted
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (old_logps - logps).exp(), advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex4 fault: max for min
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return torch.max(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex4 fault: always clipped
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a
+
+# %% ex4 fault: never clipped
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    return (logps - old_logps).exp() * advantages.unsqueeze(1)
+
+# %% ex4 fault: clipped above only
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(max=1 + epsilon_high) * a)
+
+# %% ex4 fault: clipped below only
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(min=1 - epsilon_low) * a)
+
+# %% ex4 fault: bounds hard-wired
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(0.8, 1.2) * a)
+
+# %% ex4 fault: bounds swapped
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(1 - epsilon_high, 1 + epsilon_low) * a)
+
+# %% ex4 fault: advantages along time
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    if len(advantages) != logps.shape[1]:
+        advantages = advantages.unsqueeze(1)
+    ratio = (logps - old_logps).exp()
+    return torch.min(ratio * advantages,
+                     ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages)
+
+# %% ex4 fault: sign
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp(), advantages.unsqueeze(1)
+    return -torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex4 fault: log-ratio for ratio
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = 1 + logps - old_logps, advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex4 fault: detached
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio, a = (logps - old_logps).exp().detach(), advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex4 fault: ratio of whole sequences
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    ratio = (logps - old_logps).mean(1, keepdim=True).exp().expand_as(logps)
+    a = advantages.unsqueeze(1)
+    return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
+
+# %% ex5 right: exp minus 1
+def kl_k3(logps, ref_logps):
+    return torch.exp(ref_logps - logps) - (ref_logps - logps) - 1
+
+# %% ex5 right: quotient of probabilities
+def kl_k3(logps, ref_logps):
+    ratio = ref_logps.exp() / logps.exp()
+    return ratio - ratio.log() - 1
+
+# %% ex5 fault: k1
+def kl_k3(logps, ref_logps):
+    return logps - ref_logps
+
+# %% ex5 fault: k2
+def kl_k3(logps, ref_logps):
+    return (logps - ref_logps) ** 2 / 2
+
+# %% ex5 fault: ratio inverted
+def kl_k3(logps, ref_logps):
+    return torch.expm1(logps - ref_logps) - (logps - ref_logps)
+
+# %% ex5 fault: sign
+def kl_k3(logps, ref_logps):
+    return ref_logps - logps - torch.expm1(ref_logps - logps)
+
+# %% ex5 fault: without the 1
+def kl_k3(logps, ref_logps):
+    return torch.exp(ref_logps - logps) - (ref_logps - logps)
+
+# %% ex5 fault: without the log term
+def kl_k3(logps, ref_logps):
+    return torch.expm1(ref_logps - logps)
+
+# %% ex5 fault: absolute difference
+def kl_k3(logps, ref_logps):
+    return (logps - ref_logps).abs()
+
+# %% ex5 fault: detached
+def kl_k3(logps, ref_logps):
+    return (torch.expm1(ref_logps - logps) - (ref_logps - logps)).detach()
+
+# %% ex5 fault: mean over the tokens
+def kl_k3(logps, ref_logps):
+    return (torch.expm1(ref_logps - logps) - (ref_logps - logps)).mean()
+
+# %% ex6 right: everything written out
+def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2, beta=0.0,
+              loss_type="dapo", max_completion_length=512, use_bias_correction_kl=True):
+    ratio = torch.exp(logps - old_logps)
+    a = advantages.view(-1, 1)
+    objective = torch.minimum(ratio * a, torch.clamp(ratio, 1 - epsilon, 1 + epsilon) * a)
+    if beta != 0:
+        log_ratio = ref_logps - logps
+        kl = torch.exp(log_ratio) - log_ratio - 1
+        objective = objective - beta * (kl * ratio if use_bias_correction_kl else kl)
+    total = (objective * mask).sum(dim=1)
+    if loss_type == "grpo":
+        return -(total / mask.sum(dim=1)).mean()
+    if loss_type == "dr_grpo":
+        return -total.sum() / (mask.shape[0] * max_completion_length)
+    return -total.sum() / mask.sum()
+
+# %% ex6 right: row by row
+def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2, beta=0.0,
+              loss_type="dapo", max_completion_length=512, use_bias_correction_kl=True):
+    surrogate = clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon)
+    rows = []
+    for i in range(len(mask)):
+        count = int(mask[i].sum())
+        row = -surrogate[i, :count]
+        if beta:
+            kl = kl_k3(logps[i, :count], ref_logps[i, :count])
+            if use_bias_correction_kl:
+                kl = kl * (logps[i, :count] - old_logps[i, :count]).exp()
+            row = row + beta * kl
+        rows.append(row)
+    if loss_type == "grpo":
+        return torch.stack([row.mean() for row in rows]).mean()
+    total = torch.cat(rows)
+    return total.sum() / (len(mask) * max_completion_length) if loss_type == "dr_grpo" \
+        else total.mean()
+
+# %% ex6 fault: no mask
+replace("masked_mean(token_loss, mask, dim=1).mean()", "token_loss.mean()")
+replace("masked_mean(token_loss, mask)", "token_loss.mean()")
+replace("(token_loss * mask)", "token_loss")
+
+# %% ex6 fault: divided by all tokens, padding included
+replace("masked_mean(token_loss, mask, dim=1)", "(token_loss * mask)")
+replace("masked_mean(token_loss, mask)", "(token_loss * mask).mean()")
+
+# %% ex6 fault: no mask in dr_grpo
+replace("(token_loss * mask)", "token_loss")
+
+# %% ex6 fault: sign flip
+replace("-clipped_surrogate", "clipped_surrogate")
+
+# %% ex6 fault: KL sign
+replace("token_loss + beta * kl", "token_loss - beta * kl")
+
+# %% ex6 fault: k1 for k3
+replace("kl_k3(logps, ref_logps)", "logps - ref_logps")
+
+# %% ex6 fault: k2 for k3
+replace("kl_k3(logps, ref_logps)", "(logps - ref_logps) ** 2 / 2")
+
+# %% ex6 fault: KL of the old policy
+replace("kl_k3(logps, ref_logps)", "kl_k3(logps, old_logps)")
+
+# %% ex6 fault: beta ignored
+replace("if beta:", "if False:")
+
+# %% ex6 fault: beta not a factor
+replace("+ beta * kl", "+ kl")
+
+# %% ex6 fault: KL without the importance ratio
+replace("if use_bias_correction_kl", "if False")
+
+# %% ex6 fault: KL always with the importance ratio
+replace("if use_bias_correction_kl", "if True")
+
+# %% ex6 fault: the ratio on the KL term detached
+replace("kl * (logps - old_logps).exp()", "kl * (logps - old_logps).exp().detach()")
+
+# %% ex6 fault: the ratio on the KL term clipped
+replace("kl * (logps - old_logps).exp()",
+        "kl * (logps - old_logps).exp().clamp(1 - epsilon, 1 + epsilon)")
+
+# %% ex6 fault: token mean for sequence mean in grpo
+replace("masked_mean(token_loss, mask, dim=1).mean()", "masked_mean(token_loss, mask)")
+
+# %% ex6 fault: sequence mean for token mean in dapo
+replace("return masked_mean(token_loss, mask)",
+        "return masked_mean(token_loss, mask, dim=1).mean()")
+
+# %% ex6 fault: dapo as dr_grpo
+replace('if loss_type in ("bnpo", "dapo")', 'if loss_type == "bnpo"')
+replace('loss_type == "dr_grpo"', 'loss_type in ("dapo", "dr_grpo")')
+
+# %% ex6 fault: dr_grpo divides by the width of the batch
+replace("len(mask) * max_completion_length", "mask.numel()")
+
+# %% ex6 fault: dr_grpo divides by the tokens that count
+replace("(len(mask) * max_completion_length)", "mask.sum()")
+
+# %% ex6 fault: dr_grpo without the number of completions
+replace("len(mask) * max_completion_length", "max_completion_length")
+
+# %% ex6 fault: dr_grpo with a constant of its own
+replace("max_completion_length)\n    raise", "512)\n    raise")
+
+# %% ex6 fault: summed, not averaged over completions
+replace("dim=1).mean()", "dim=1).sum()")
+
+# %% ex6 fault: detached
+replace("clipped_surrogate(logps,", "clipped_surrogate(logps.detach(),")
+replace("kl_k3(logps,", "kl_k3(logps.detach(),")
+replace("(logps - old", "(logps.detach() - old")
+
+# %% ex6 fault: right value, zero gradient
+replace("-clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon)",
+        "0 * logps - clipped_surrogate(logps.detach(), old_logps, advantages, epsilon, epsilon)")
+
+# %% ex6 fault: KL without a gradient
+replace("kl_k3(logps, ref_logps)", "kl_k3(logps, ref_logps).detach()")
+
+# %% ex6 fault: epsilon hard-wired
+replace("epsilon, epsilon)", "0.2, 0.2)")
+
+# %% ex6 fault: old and new swapped
+replace("clipped_surrogate(logps, old_logps", "clipped_surrogate(old_logps, logps")
+
+# %% ex6 fault: policy gradient without the ratio
+replace("-clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon)",
+        "-logps * advantages.unsqueeze(1)")
+
+# %% ex7 right: keywords
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    with torch.no_grad():
+        old_logps = logps.clone()
+    return grpo_loss(logps=logps, old_logps=old_logps, ref_logps=ref_logps, mask=mask,
+                     advantages=group_advantages(rewards, num_generations), **settings)
+
+# %% ex7 right: divisor G throughout
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    std = groups.std(1, keepdim=True, correction=0)
+    return ((groups - groups.mean(1, keepdim=True)) / (std + eps)).view(-1)
+
+# %% ex7 fault: old log-probs not detached
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    return grpo_loss(logps, logps, ref_logps, group_advantages(rewards, num_generations), mask,
+                     **settings)
+
+# %% ex7 fault: everything detached
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids).detach()
+    return grpo_loss(logps, logps, ref_logps, group_advantages(rewards, num_generations), mask,
+                     **settings)
+
+# %% ex7 fault: rewards for advantages
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    return grpo_loss(logps, logps.detach(), ref_logps, rewards, mask, **settings)
+
+# %% ex7 fault: settings dropped
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    advantages = group_advantages(rewards, num_generations)
+    return grpo_loss(logps, logps.detach(), ref_logps, advantages, mask)
+
+# %% ex7 fault: the reference as the old policy
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    old = logps.detach() if ref_logps is None else ref_logps
+    return grpo_loss(logps, old, ref_logps, group_advantages(rewards, num_generations), mask,
+                     **settings)
+
+# %% ex7 fault: the mask left out
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    return grpo_loss(logps, logps.detach(), ref_logps, group_advantages(rewards, num_generations),
+                     torch.ones_like(mask), **settings)
+
+# %% ex7 fault: one group for the whole batch
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    return grpo_loss(logps, logps.detach(), ref_logps, group_advantages(rewards, len(rewards)),
+                     mask, **settings)
+
+# %% ex7 fault: unscaled advantages
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    logps = token_logprobs(logits, ids)
+    advantages = group_advantages(rewards, num_generations, scale="none")
+    return grpo_loss(logps, logps.detach(), ref_logps, advantages, mask, **settings)

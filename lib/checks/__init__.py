@@ -1,0 +1,68 @@
+"""Visible checks: run in the notebook, they name the likely misconception. A module a chapter.
+
+A check compares with numbers worked out beforehand and with laws, so that it holds no
+answer. Passing it is a good sign; the hidden tests try more inputs.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from lib import CourseError
+from lib.rewards import gate
+
+
+def close(got, right, tolerance: float = 1e-4) -> bool:
+    """Whether got is right within tolerance (relative above 1); False when it has another shape."""
+    try:
+        got = torch.as_tensor(got, dtype=torch.float64)
+        right = torch.as_tensor(right, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return got.shape == right.shape and torch.allclose(got, right, atol=tolerance, rtol=tolerance)
+
+
+def expect(what: str, got, right, mistakes: dict[str, object] | None = None,
+           tolerance: float = 1e-4) -> None:
+    """Raise AssertionError unless got is right; name the mistake whose result got equals."""
+    if close(got, right, tolerance):
+        return
+    for mistake, result in (mistakes or {}).items():
+        if close(got, result, tolerance):
+            raise AssertionError(f"{what}: {mistake}")
+    raise AssertionError(f"{what} should be {short(right)}, yours is {short(got)}")
+
+
+def short(value) -> str:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().tolist()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(short(v) for v in value[:6]) + ", ..." * (len(value) > 6) + "]"
+    return f"{value:.5g}" if isinstance(value, float) else repr(value)[:80]
+
+
+def attempt(function: Callable, hint: str, *args, **kwargs):
+    """Call a student's function; what it raises becomes a failed check with a hint.
+
+    An unsolved exercise's NotImplementedError passes through.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (NotImplementedError, AssertionError):
+        raise
+    except Exception as error:
+        raise AssertionError(f"{function.__name__} raised {type(error).__name__}: {error}; "
+                             f"{hint}") from error
+
+
+def floats(function: Callable, hint: str, n: int, *args, **kwargs) -> list[float]:
+    """The n floats that function returns; the training run's gate as an ordinary failed check."""
+    values = attempt(function, hint, *args, **kwargs)
+    try:
+        return gate(function.__name__, values, n)
+    except CourseError as error:
+        raise AssertionError(str(error)) from None
+
+
+def passed(function: Callable) -> None:
+    print(f"{function.__name__}: the visible check passes.")

@@ -1,0 +1,1026 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Chapter 2: open the box
+#
+# In chapter 1 TRL's `GRPOTrainer` did the work. Now you write GRPO yourself: eight short
+# functions of plain tensors, from rewards to a loss. At the end your loss **and its gradient**
+# equal TRL's on the same tensors, and your own loop trains the review policy as TRL does.
+#
+# | part | you write | points | minutes |
+# |---|---|---|---|
+# | 1 | advantages from rewards | 15 | 20 |
+# | 2 | log-probs and entropy from logits | 15 | 20 |
+# | 3 | a mean that leaves out padding | 5 | 5 |
+# | 4 | the clipped surrogate | 10 | 20 |
+# | 5 | the KL term | 5 | 10 |
+# | 6 | the loss, in four variants | 20 | 30 |
+# | 7 | one step; then the loop runs | 10 | 20 |
+# | 8 | four analysis questions | 20 | 30 |
+#
+# Exercises 6 and 7 are built from the earlier ones: a mistake there shows up here again. Solve
+# in order.
+
+# %%
+import random
+import statistics
+
+import torch
+from tqdm.auto import tqdm
+
+from lib import evaluation, grading, models, plots, preflight
+from lib.checks import grpo as checks
+from lib.scoring import get_star_probs, use_scorer
+from lib.tasks import sentiment
+from lib.training import experiment
+
+MODEL = "tiny"
+HISTORY = {}  # name -> one row of figures a step, for the plots at the end
+
+use_scorer(models.scorer_path(MODEL))
+dice = torch.Generator().manual_seed(0)
+print(preflight.report(short=True))
+
+# %% [markdown]
+# ## The words and the symbols
+#
+# A step samples **completions** for some prompts, G for each: a **group**. The shapes are the
+# same all through the chapter: B completions (N where only rewards matter; N = B), T tokens,
+# V entries in the vocabulary. What you write, what TRL calls it, and what TRL 1.16 does unless
+# told otherwise:
+#
+# | symbol | code | TRL option | default |
+# |---|---|---|---|
+# | $G$ | `num_generations` | `num_generations` | `8` |
+# | $A_i$ scaled by | `scale` | `scale_rewards` | `"group"` |
+# | $\epsilon_\mathrm{low}$ | `epsilon_low` | `epsilon` | `0.2` |
+# | $\epsilon_\mathrm{high}$ | `epsilon_high` | `epsilon_high` | `None` (same as low) |
+# | $\beta$ | `beta` | `beta` | `0.0` |
+# | $k_3 \cdot \rho$ or $k_3$ | `use_bias_correction_kl` | `use_bias_correction_kl` | `True` |
+# | aggregation | `loss_type` | `loss_type` | `"dapo"` |
+# | $L_\mathrm{max}$ | `max_completion_length` | `max_completion_length` | `512` |
+# | updates per batch | 1 | `num_iterations` | `1` |
+# | sampling temperature | 1 | `temperature` | `1.0` |
+# | learning rate | `learning_rate` | `learning_rate` | `1e-06` |
+#
+# These defaults have moved between releases, so set what matters to you by name.
+#
+# ## 1. Advantages
+#
+# $$A_i = \frac{r_i - \mathrm{mean}(\text{group of } i)}{\mathrm{std}(\text{group of } i) + \mathrm{eps}}$$
+#
+# (Shao et al. 2024, *DeepSeekMath*, section 4.1.2, there without eps.) The group's own mean takes the
+# place of a value network: it says what was to be expected of this prompt.
+#
+# ### Exercise 1: `group_advantages` (15 points, medium, 20 minutes)
+#
+# **Task.** `rewards` has shape (N,); the G rewards of a group lie side by side, groups one
+# after another. Return the advantages, shape (N,).
+#
+# - `scale="group"`: subtract the group's mean, divide by the group's standard deviation + eps.
+# - `scale="batch"`: subtract the group's mean, divide by the standard deviation of all N + eps.
+# - `scale="none"`: only subtract the group's mean.
+#
+# `torch.std` divides by G - 1, and so does TRL. Dividing by G is accepted as well. A group
+# whose rewards are all equal gets zeros.
+#
+# <details><summary>Hint 1</summary>View the rewards as (N / G, G); then mean and std go along
+# dimension 1.</details>
+# <details><summary>Hint 2</summary><code>keepdim=True</code> lets (N / G, 1) broadcast over
+# (N / G, G).</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 1
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    """Advantages within groups of num_generations rewards side by side.
+
+    rewards: float tensor, shape (N,), N a multiple of num_generations.
+    scale: "group", "batch" or "none". Returns: shape (N,).
+    """
+    ### BEGIN SOLUTION
+    groups = rewards.view(-1, num_generations)
+    advantages = groups - groups.mean(dim=1, keepdim=True)
+    if scale == "group":
+        advantages = advantages / (groups.std(dim=1, keepdim=True) + eps)
+    elif scale == "batch":
+        advantages = advantages / (rewards.std() + eps)
+    return advantages.flatten()
+    ### END SOLUTION
+
+# %%
+checks.group_advantages(group_advantages)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
+assert group_advantages(torch.tensor([0.0, 1.0]), 2).shape == (2,)
+### BEGIN HIDDEN TESTS
+import statistics as _statistics
+
+_gen = torch.Generator().manual_seed(23)
+
+
+def _near(got, right, tolerance):
+    return all(abs(float(a) - b) <= tolerance * (1 + abs(b)) for a, b in zip(got, right))
+
+
+for _groups, _size in ((3, 4), (1, 8), (5, 2)):
+    _r = torch.rand(_groups * _size, generator=_gen) * 3
+    _parts = [_r[i * _size:(i + 1) * _size].double().tolist() for i in range(_groups)]
+    _kept = _r.clone()
+    for _scale in ("group", "batch", "none"):
+        _got = group_advantages(_r, _size, scale=_scale)
+        assert _got.shape == _r.shape, "one advantage a completion"
+        _rights = []
+        for _std in (_statistics.stdev, _statistics.pstdev):
+            _all = _std(_r.double().tolist())
+            _rights.append([
+                (v - _statistics.fmean(p)) / {"group": _std(p), "batch": _all, "none": 1}[_scale]
+                for p in _parts for v in p])
+        # 1e-4 in the denominator, or less, moves a value by less than this
+        assert any(_near(_got, _right, 5e-3) for _right in _rights), (
+            f"the advantages with scale={_scale!r}")
+    assert torch.equal(_r, _kept), "do not change the rewards"
+_tied = group_advantages(torch.tensor([0.5] * 4 + [0.0, 1.0, 0.0, 0.0]), 4)
+assert not _tied.isnan().any() and float(_tied[:4].abs().max()) < 1e-6, (
+    "equal rewards have no advantage")
+assert float(group_advantages(torch.tensor([1e-3, 0.0, 0.0, 0.0]), 4)[0]) > 1.0, (
+    "eps is added to the standard deviation, not to the variance")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Why `10 * reward + 3` does nothing
+#
+# The mean takes the shift out, the standard deviation the factor. Below, the same eight rewards
+# in three scales: with `scale="group"` the advantages lie on one another. With `scale="none"`
+# the factor stays; the shift is gone all the same.
+
+# %%
+rewards = torch.tensor([0.10, 0.40, 0.35, 0.80, 0.50, 0.20, 0.90, 0.55])
+views = {"r": rewards, "10 r + 3": 10 * rewards + 3, "r / 5": rewards / 5}
+number = range(1, 9)
+plots.show(plots.panels({
+    ("Rewards", "completion", "reward"): {
+        name: (number, r) for name, r in views.items()},
+    ('Advantages, scale="group"', "completion", "advantage"): {
+        name: (number, group_advantages(r, 8)) for name, r in views.items()},
+    ('Advantages, scale="none"', "completion", "advantage"): {
+        name: (number, group_advantages(r, 8, scale="none"))
+        for name, r in views.items()},
+}, style="o", alt="Eight rewards in three scales. Scaled by the group, the "
+    "three sets of advantages coincide; unscaled, those of 10 r + 3 are ten "
+    "times those of r."))
+
+# %% [markdown]
+# ### Dead groups
+#
+# If all rewards of a group are equal, its advantages are zero and it teaches nothing: a **dead
+# group**. Take a reward that is 1 with probability p and else 0. What share of groups is dead?
+# Your function answers, on 2,000 sampled groups for each point.
+
+# %%
+def sampled_groups(p, size, n=2000):
+    """Shares of groups with a hit, and of dead ones, at hit rate p."""
+    hits = (torch.rand(n, size, generator=dice) < p).float()
+    advantages = group_advantages(hits.flatten(), size).view(n, size)
+    return (hits.any(1).float().mean().item(),
+            (advantages == 0).all(1).float().mean().item())
+
+
+rates = [0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 0.99]
+shares = {size: [sampled_groups(p, size) for p in rates]
+          for size in (2, 4, 8, 16)}
+plots.show(plots.panels({
+    ("A group with at least one hit", "hit rate p", "share of groups"): {
+        f"G = {size}": (rates, [hit for hit, _ in s])
+        for size, s in shares.items()},
+    ("Dead groups", "hit rate p", "share of groups"): {
+        f"G = {size}": (rates, [dead for _, dead in s])
+        for size, s in shares.items()},
+}, style="o-", xscale="log", alt="Left: the share of groups with at least one "
+    "hit rises with the hit rate and with G. Right: nearly all groups are dead "
+    f"at a hit rate of 0.001 ({shares[8][0][1]:.0%} for G = 8), fewest in the "
+    "middle, and many are dead again near 1."))
+
+# %% [markdown]
+# At a hit rate of 0.1 % even groups of 16 are nearly all dead, **whatever the learning rate**.
+# Groups die at the other end too: a policy that always succeeds has nothing to learn from
+# this prompt. TRL logs the share as `frac_reward_zero_std`. Watch that one, not `reward_std`, an
+# average in which a few lively groups hide many dead ones.
+#
+# ### Noise is not a remedy
+#
+# Some add a little noise to the rewards so that no group is tied. Here is what it does to groups
+# whose completions are all equally good.
+
+# %%
+tied = torch.full((8 * 20000,), 0.5)
+noise = torch.randn(len(tied), generator=dice)
+sizes = [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+noisy = [group_advantages(tied + size * noise, 8).view(-1, 8)
+         for size in sizes]
+honest = group_advantages(torch.rand(len(tied), generator=dice), 8)
+plots.show(plots.panels({
+    ("Tied groups with noise added", "standard deviation of the noise",
+     "advantage"): {
+        "typical size": (sizes, [a.abs().mean() for a in noisy]),
+        "mean of one, over 20,000 groups": (sizes, [a[:, 0].mean() for a in noisy]),
+        "typical size, real differences": (
+            sizes, [honest.abs().mean()] * len(sizes))},
+}, style="o-", xscale="log", alt="Noise of 0.001 already gives tied groups "
+    f"advantages of typical size {noisy[4].abs().mean():.2f}, as large as real "
+    "differences do, although their mean is 0."))
+
+# %% [markdown]
+# The division blows the noise up to full size: a reward that differs by a thousandth pushes the
+# policy as hard as a real difference. On average the push is 0, so it carries no information;
+# each single step is a random walk. Honest remedies raise the chance of a hit: more samples a
+# group, easier prompts, partial rewards, examples in the prompt (chapter 3).
+#
+# The same thing can happen without anybody adding noise: in float32 the mean of eight times 0.7
+# is off by rounding. With eps = 1e-8 that alone gives advantages of up to 0.8. With TRL's 1e-4
+# it gives less than 0.001.
+
+# %%
+same = torch.full((8,), 0.7)
+for eps in (1e-4, 1e-8):
+    largest = group_advantages(same, 8, eps=eps).abs().max().item()
+    print(f"eight rewards of 0.7, eps={eps:g}: largest advantage {largest:.1g}")
+
+# %% [markdown]
+# ## 2. Log-probs and entropy
+#
+# The model gives **logits**: V numbers for each position. The policy's probability of the
+# token it sampled is the softmax at that token's id. We need its logarithm.
+#
+# ### Exercise 2: `token_logprobs` and `entropy` (10 + 5 points, medium, 20 minutes)
+#
+# **Task a.** `token_logprobs(logits, ids)`: logits (B, T, V), ids (B, T). Return (B, T), the
+# log-prob of each id. `logits[:, t]` already belongs to `ids[:, t]`: the shift by one (the
+# output at a position predicts the *next* token) has been done. It has to be stable: logits of
+# 1000 must not overflow, an unlikely token must not become log 0. For `gpt2` V is 50,257, so
+# avoid more copies of size (B, T, V) than you need.
+#
+# **Task b.** `entropy(logits)`: (B, T, V) to (B, T), in nats: $-\sum_v p_v \log p_v$. It is the
+# thermometer of exploration: near 0, all completions of a group are alike.
+#
+# <details><summary>Hint 1</summary>log softmax of one entry is that logit minus
+# <code>logsumexp</code> of all of them.</details>
+# <details><summary>Hint 2</summary><code>gather(-1, ids.unsqueeze(-1))</code> picks one entry
+# along the last axis.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex2a", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 2a
+def token_logprobs(logits, ids):
+    """Log-probs of the sampled ids.
+
+    logits: (B, T, V) float. ids: (B, T) long. Returns: (B, T).
+    """
+    ### BEGIN SOLUTION
+    chosen = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return chosen - logits.logsumexp(-1)
+    ### END SOLUTION
+
+# %%
+checks.token_logprobs(token_logprobs)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert token_logprobs(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long)).shape == (1, 2)
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(29)
+for _b, _t, _v in ((2, 3, 5), (4, 4, 4), (1, 7, 50)):
+    _logits = 4 * torch.randn(_b, _t, _v, generator=_gen)
+    _ids = torch.randint(_v, (_b, _t), generator=_gen)
+    _leaf = _logits.clone().requires_grad_()
+    _got = token_logprobs(_leaf, _ids)
+    _right = torch.distributions.Categorical(logits=_logits.double()).log_prob(_ids)
+    assert _got.shape == (_b, _t), "one log-prob a token"
+    assert torch.allclose(_got.double(), _right, atol=1e-4), "the log-prob of the sampled id"
+    _weights = torch.randn(_b, _t, generator=_gen)
+    (_got * _weights).sum().backward()
+    _want = (torch.nn.functional.one_hot(_ids, _v) - _logits.softmax(-1)) * _weights[..., None]
+    assert torch.allclose(_leaf.grad, _want, atol=1e-4), "the gradient: one-hot minus softmax"
+    assert torch.allclose(token_logprobs(_logits + 1000, _ids).double(), _right, atol=1e-3), (
+        "large logits must not overflow")
+_far = token_logprobs(torch.tensor([[[0.0, 300.0]]]), torch.tensor([[0]]))
+assert abs(float(_far) + 300) < 1e-3, "an unlikely token has a finite log-prob"
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade": false, "grade_id": "ex2b", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 2b
+def entropy(logits):
+    """Entropy in nats at each position. logits: (B, T, V). Returns: (B, T)."""
+    ### BEGIN SOLUTION
+    logprobs = logits.log_softmax(-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+    ### END SOLUTION
+
+# %%
+checks.entropy(entropy)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex2b", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+assert entropy(torch.zeros(1, 2, 3)).shape == (1, 2)
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(31)
+for _b, _t, _v in ((2, 3, 5), (4, 4, 4), (1, 7, 50)):
+    _logits = 3 * torch.randn(_b, _t, _v, generator=_gen)
+    _got = entropy(_logits)
+    _right = torch.distributions.Categorical(logits=_logits.double()).entropy()
+    assert _got.shape == (_b, _t), "one entropy a position"
+    assert torch.allclose(_got.double(), _right, atol=1e-4), "minus the sum of p log p"
+    assert torch.allclose(entropy(_logits + 500).double(), _right, atol=1e-3), (
+        "adding a constant to all logits changes nothing")
+_sure = entropy(torch.tensor([[[0.0, 500.0, 0.0]]]))
+assert abs(float(_sure)) < 1e-4, "a certain token has entropy 0"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 3. A mean that leaves out padding
+#
+# Completions end at different lengths; tensors do not. The **mask** is 1 on every token of a
+# completion, its end-of-text token included, and 0 on the padding after it. Forget it, and the
+# policy is trained on tokens that it never wrote.
+#
+# ### Exercise 3: `masked_mean` (5 points, easy, 5 minutes)
+#
+# **Task.** `masked_mean(values, mask, dim=None)`: the mean of the values where the mask is 1,
+# over all of them or along `dim`. Where the mask is 0 everywhere the mean is 0. The mask may be
+# of floats, integers or booleans.
+#
+# <details><summary>Hint</summary>A sum over a count; <code>clamp(min=1)</code> keeps the count
+# from being 0.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 3
+def masked_mean(values, mask, dim=None):
+    """Mean of values where mask is 1, 0 where there are none.
+
+    values, mask: one shape, such as (B, T). dim: None for all, or an axis.
+    """
+    ### BEGIN SOLUTION
+    return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)
+    ### END SOLUTION
+
+# %%
+checks.masked_mean(masked_mean)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex3", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+assert float(masked_mean(torch.ones(2, 3), torch.ones(2, 3))) == 1
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(37)
+for _b, _t in ((3, 4), (4, 4), (1, 9)):
+    _values = torch.randn(_b, _t, generator=_gen)
+    _mask = (torch.rand(_b, _t, generator=_gen) < 0.6).float()
+    _mask[0] = 0
+    _rows = [[v for v, m in zip(vs, ms) if m] for vs, ms in zip(_values.tolist(), _mask.tolist())]
+    _all = [v for row in _rows for v in row]
+    _got = masked_mean(_values, _mask)
+    assert _got.shape == () and abs(float(_got) - sum(_all) / max(len(_all), 1)) < 1e-5, (
+        "over all tokens that count")
+    for _kind in (_mask, _mask.bool(), _mask.long()):
+        _got = masked_mean(_values, _kind, dim=1)
+        assert _got.shape == (_b,) and all(
+            abs(float(g) - sum(r) / max(len(r), 1)) < 1e-5 for g, r in zip(_got, _rows)), (
+            "row by row, 0 for an empty row")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 4. The clipped surrogate
+#
+# The gradient that makes good completions likelier is that of $\sum_t A\,\log\pi_\theta(x_t)$:
+# the policy gradient. GRPO uses the **importance ratio** in its place,
+#
+# $$\rho_t = \frac{\pi_\theta(x_t)}{\pi_{\mathrm{old}}(x_t)}
+# = \exp(\mathrm{logps} - \mathrm{old\_logps})$$
+#
+# where old means: the policy that sampled. On fresh samples $\rho = 1$, and the gradient of
+# $A\,\rho$ is exactly $A\,\nabla\log\pi_\theta$. When the same samples serve for several
+# updates, $\rho$ moves away from 1, and PPO's clip (Schulman et al. 2017, equation 7) takes away
+# the reason to go further:
+#
+# $$\min\left(\rho_t A,\; \mathrm{clip}(\rho_t,\, 1-\epsilon_\mathrm{low},\, 1+\epsilon_\mathrm{high})\, A\right)$$
+#
+# The minimum makes it pessimistic: clipping removes gains, never losses.
+#
+# ### Exercise 4: `clipped_surrogate` (10 points, medium, 20 minutes)
+#
+# **Task.** `logps` and `old_logps` have shape (B, T), `advantages` (B,). Return the expression
+# above for every token, shape (B, T). It is an objective: larger is better. The gradient has to
+# flow through `logps`.
+#
+# <details><summary>Hint</summary>An advantage belongs to a whole row:
+# <code>advantages.unsqueeze(1)</code>. With B = T the wrong way round raises no error.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 4
+def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
+    """PPO's clipped objective for every token.
+
+    logps, old_logps: (B, T). advantages: (B,). Returns: (B, T).
+    """
+    ### BEGIN SOLUTION
+    ratio = (logps - old_logps).exp()
+    clipped = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
+    advantages = advantages.unsqueeze(1)
+    return torch.min(ratio * advantages, clipped * advantages)
+    ### END SOLUTION
+
+# %%
+checks.clipped_surrogate(clipped_surrogate)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex4", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+_two = torch.zeros(2, 3)
+assert clipped_surrogate(_two, _two, torch.ones(2), 0.2, 0.2).shape == (2, 3)
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(41)
+for _b, _t, _low, _high in ((2, 3, 0.2, 0.2), (5, 5, 0.1, 0.3), (3, 1, 0.3, 0.1)):
+    _old = -3 * torch.rand(_b, _t, generator=_gen)
+    _leaf = (_old + 0.5 * torch.randn(_b, _t, generator=_gen)).requires_grad_()
+    _adv = torch.randn(_b, generator=_gen)
+    _got = clipped_surrogate(_leaf, _old, _adv, _low, _high)
+    assert _got.shape == (_b, _t), "one value a token"
+    _got.sum().backward()
+    _got = _got.detach()
+    for _i in range(_b):
+        for _j in range(_t):
+            _rho, _a = (_leaf - _old)[_i, _j].exp().item(), float(_adv[_i])
+            # a gain is capped, a loss is not
+            _eff = min(_rho, 1 + _high) if _a > 0 else max(_rho, 1 - _low)
+            assert abs(float(_got[_i, _j]) - _eff * _a) < 1e-4, "min(ratio A, clipped ratio A)"
+            _slope = _rho * _a if _eff == _rho else 0.0
+            assert abs(float(_leaf.grad[_i, _j]) - _slope) < 1e-4, (
+                "ratio A where it is not clipped, else 0")
+### END HIDDEN TESTS
+
+# %%
+ratio = torch.linspace(0.4, 1.8, 141)
+logps, old = ratio.log().unsqueeze(0), torch.zeros(1, 141)
+
+
+def surrogate(advantage, low, high):
+    return clipped_surrogate(logps, old, torch.tensor([advantage]), low, high)[0]
+
+
+plots.show(plots.panels({
+    (f"advantage {advantage:+.0f}", "importance ratio", "surrogate"): {
+        "not clipped": (ratio, advantage * ratio),
+        "epsilon 0.2": (ratio, surrogate(advantage, 0.2, 0.2)),
+        "0.2 below, 0.28 above": (ratio, surrogate(advantage, 0.2, 0.28))}
+    for advantage in (1.0, -1.0)}, style="-",
+    alt="The surrogate against the importance ratio. With a positive advantage it "
+    "is flat above the upper bound, with a negative one flat below the lower."))
+
+# %% [markdown]
+# Where the curve is flat, the gradient is 0: this token has been pushed far enough. On the
+# other side the curve stays steep: a token that went the *wrong* way is always brought back.
+#
+# A larger $\epsilon_\mathrm{high}$ ("clip-higher", Yu et al. 2025, *DAPO*, section 3.1) gives rare tokens
+# room: from 0.01 a factor of 1.2 leads to 0.012 only, while a token at 0.9 can reach 1.
+#
+# With one update per batch, which is TRL's default and what chapter 1 did, the ratio is always 1
+# and **clipping never acts**. It begins to matter with `num_iterations` above 1, or with several
+# optimizer steps per generation.
+#
+# ## 5. The KL term
+#
+# ### Exercise 5: `kl_k3` (5 points, easy, 10 minutes)
+#
+# **Task.** For every token, with $\ell = \mathrm{ref\_logps} - \mathrm{logps}$, return
+# $k_3 = (e^{\ell} - 1) - \ell$, shape (B, T). The gradient has to flow through `logps`.
+
+# %% nbgrader={"grade": false, "grade_id": "ex5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 5
+def kl_k3(logps, ref_logps):
+    """Schulman's k3 for every token. logps, ref_logps: (B, T). Returns: (B, T)."""
+    ### BEGIN SOLUTION
+    ell = ref_logps - logps
+    return torch.expm1(ell) - ell
+    ### END SOLUTION
+
+# %%
+checks.kl_k3(kl_k3)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+assert float(kl_k3(torch.zeros(1, 1), torch.zeros(1, 1))) == 0
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(43)
+for _shape in ((2, 3), (4, 4), (1, 9)):
+    _ref = -3 * torch.rand(_shape, generator=_gen)
+    _leaf = (-3 * torch.rand(_shape, generator=_gen)).requires_grad_()
+    _got = kl_k3(_leaf, _ref)
+    assert _got.shape == _shape, "one value a token"
+    _d = (_ref - _leaf.detach()).double()
+    assert torch.allclose(_got.double(), _d.exp() - 1 - _d, atol=1e-4), "exp(l) - 1 - l"
+    _got.sum().backward()
+    assert torch.allclose(_leaf.grad.double(), 1 - _d.exp(), atol=1e-4), "the gradient: 1 - exp(l)"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### A value is not a gradient
+#
+# Chapter 1 asked what $k_1, k_2, k_3$ are worth as **estimates** of
+# $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$. In a loss only their **gradient** counts, and that is
+# another question. For sampled tokens we differentiate the expression, not the sampling:
+# $\mathbb{E}_{x\sim\pi}[\nabla k(x)]$. With few categories it can be computed exactly, without a
+# single sample:
+
+# %%
+logits = torch.tensor([2.0, 0.5, 0.0, -1.0, -1.0, 1.4], requires_grad=True)
+reference = torch.distributions.Categorical(
+    logits=torch.tensor([0.0, 1.2, -0.6, 0.9, -1.4, -0.2]))
+
+
+def gradient(value):
+    return torch.autograd.grad(value, logits, retain_graph=True)[0]
+
+
+policy = torch.distributions.Categorical(logits=logits)
+kl = torch.distributions.kl_divergence
+logps, ref_logps = policy.logits, reference.logits
+rho = (logps - logps.detach()).exp()  # the importance ratio: 1, with a gradient
+terms = {"k1": logps - ref_logps, "k2": (logps - ref_logps) ** 2 / 2,
+         "k3": kl_k3(logps, ref_logps), "k3 x ratio": kl_k3(logps, ref_logps) * rho}
+weights = policy.probs.detach()  # the expectation: a weighted sum, not a sample
+token = range(1, 7)
+plots.show(plots.panels({
+    (name, "token", "gradient of its logit"): {
+        "grad KL(pi||ref)": (token, gradient(kl(policy, reference))),
+        "grad KL(ref||pi)": (token, gradient(kl(reference, policy))),
+        f"E[grad {name}]": (token, gradient((weights * term).sum()))}
+    for name, term in terms.items()}, columns=2, style="o",
+    alt="Expected gradients for each of six tokens. k1: all zero. k2: equal to the "
+    "gradient of KL(pi||ref). k3: equal to that of KL(ref||pi). k3 times the "
+    "importance ratio: equal to that of KL(pi||ref) again."))
+print(f"KL(pi||ref) = {kl(policy, reference).item():.4f} nats; expected values: " +
+      ", ".join(f"{n} {(weights * t).sum().item():.4f}" for n, t in terms.items()))
+
+# %% [markdown]
+# - $k_1$ has the right value, and as a loss its expected gradient is **zero**: it restrains
+#   nothing.
+# - $k_2$ has a biased value and the gradient of $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$.
+# - $k_3$ has the right value and the gradient of the *other* divergence,
+#   $\mathrm{KL}(\pi_{\mathrm{ref}}\|\pi)$. This is the term of the DeepSeekMath paper (equation 4).
+# - $k_3 \cdot \rho$ has both right: on fresh samples $\rho$ is 1 and carries the gradient of
+#   the sampling. This is TRL's default since `use_bias_correction_kl` became `True`.
+#
+# Near the reference all three gradients but $k_1$'s agree, so the difference shows only in runs
+# that go far.
+#
+# ## 6. The loss
+#
+# Every token has a loss now: minus its surrogate, plus $\beta$ times its KL term. How they
+# are added up makes the four variants. With $\ell_{i,t}$ for the loss of token t of
+# completion i, $|o_i|$ for the tokens that count in it:
+#
+# | `loss_type` | loss | from |
+# |---|---|---|
+# | `grpo` | $\frac{1}{B}\sum_i \frac{1}{\lvert o_i\rvert}\sum_t \ell_{i,t}$ | DeepSeekMath |
+# | `bnpo` | $\frac{1}{\sum_i \lvert o_i\rvert}\sum_{i,t} \ell_{i,t}$ | TRL |
+# | `dapo` | the same, over all tokens of the optimizer step | DAPO |
+# | `dr_grpo` | $\frac{1}{B\,L_\mathrm{max}}\sum_{i,t} \ell_{i,t}$ | Liu et al. 2025, *Dr. GRPO* |
+#
+# `bnpo` and `dapo` differ only when a step is split into micro-batches (gradient accumulation):
+# `bnpo` then averages in each micro-batch, `dapo` over the whole step. Our B completions *are*
+# the whole step, so here they are the same.
+#
+# ### Exercise 6: `grpo_loss` (20 points, hard, 30 minutes)
+#
+# **Task.** Return the loss, a tensor without dimensions. With `use_bias_correction_kl` (the
+# default) the KL term is $k_3\,\rho$, without it $k_3$; $\rho$ is not clipped there. With
+# `beta=0`, `ref_logps` may be None. `max_completion_length` matters to `dr_grpo` alone. Use
+# your own functions.
+#
+# <details><summary>Hint 1</summary>First a tensor of shape (B, T), then one way of adding up
+# for each loss type.</details>
+# <details><summary>Hint 2</summary>Two of the four are one <code>masked_mean</code>, another is
+# the mean of a <code>masked_mean</code> along dim 1.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 6
+def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2,
+              beta=0.0, loss_type="dapo", max_completion_length=512,
+              use_bias_correction_kl=True):
+    """The loss of one optimizer step.
+
+    logps, old_logps, ref_logps, mask: (B, T). advantages: (B,).
+    loss_type: "grpo", "bnpo", "dapo" or "dr_grpo". Returns: shape ().
+    """
+    ### BEGIN SOLUTION
+    token_loss = -clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon)
+    if beta:
+        kl = kl_k3(logps, ref_logps)
+        if use_bias_correction_kl:
+            kl = kl * (logps - old_logps).exp()
+        token_loss = token_loss + beta * kl
+    if loss_type == "grpo":
+        return masked_mean(token_loss, mask, dim=1).mean()
+    if loss_type in ("bnpo", "dapo"):
+        return masked_mean(token_loss, mask)
+    if loss_type == "dr_grpo":
+        return (token_loss * mask).sum() / (len(mask) * max_completion_length)
+    raise ValueError(f"unknown loss_type {loss_type!r}")
+    ### END SOLUTION
+
+# %%
+checks.grpo_loss(grpo_loss)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex6", "locked": true, "points": 20, "schema_version": 3, "solution": false, "task": false}
+_two = torch.zeros(2, 3)
+assert grpo_loss(_two, _two, None, torch.zeros(2), torch.ones(2, 3)).shape == ()
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(47)
+
+
+def _slow_loss(logps, old, ref, adv, mask, epsilon, beta, kind, longest, corrected):
+    rows = []
+    for i in range(len(mask)):
+        rows.append([])
+        for t in range(mask.shape[1]):
+            if mask[i, t]:
+                ratio = (logps[i, t] - old[i, t]).exp()
+                kept = ratio.clamp(max=1 + epsilon) if adv[i] > 0 else ratio.clamp(min=1 - epsilon)
+                cost = -kept * adv[i]
+                if beta:
+                    away = (ref[i, t] - logps[i, t]).exp() - 1 - ref[i, t] + logps[i, t]
+                    cost = cost + beta * away * (ratio if corrected else 1)
+                rows[-1].append(cost)
+    flat = [cost for row in rows for cost in row]
+    if kind == "grpo":
+        return sum(sum(row) / len(row) for row in rows if row) / len(rows)
+    return sum(flat) / (len(rows) * longest if kind == "dr_grpo" else len(flat))
+
+
+for _case in range(12):
+    _b, _t = (4, 4) if _case % 3 == 0 else (2 + _case % 4, 3 + _case % 5)
+    _old, _ref = (-3 * torch.rand(_b, _t, generator=_gen, dtype=torch.float64) for _ in range(2))
+    _logps = _old + (0.4 * torch.randn(_b, _t, generator=_gen) if _case % 2 else 0)
+    _adv = torch.randn(_b, generator=_gen, dtype=torch.float64)
+    _long = torch.randint(1, _t + 1, (_b, 1), generator=_gen)
+    _mask = (torch.arange(_t) < _long).double()
+    for _kind in ("grpo", "bnpo", "dapo", "dr_grpo"):
+        for _beta, _corrected in ((0.0, True), (0.05, True), (0.5, False)):
+            _results = []
+            for _of in (grpo_loss, _slow_loss):
+                _leaf = _logps.clone().requires_grad_()
+                _loss = (_of(_leaf, _old, _ref, _adv, _mask, epsilon=0.2, beta=_beta,
+                             loss_type=_kind, max_completion_length=16,
+                             use_bias_correction_kl=_corrected) if _of is grpo_loss else
+                         _of(_leaf, _old, _ref, _adv, _mask, 0.2, _beta, _kind, 16, _corrected))
+                _loss.backward()
+                _results.append((_loss.detach(), _leaf.grad))
+            (_got, _got_grad), (_right, _right_grad) = _results
+            assert _got.shape == (), "the loss has no dimensions"
+            assert abs(float(_got - _right)) < 1e-6, (
+                f"the loss with loss_type={_kind!r}, beta={_beta}")
+            assert torch.allclose(_got_grad, _right_grad, atol=1e-6), (
+                f"the gradient with loss_type={_kind!r}, beta={_beta}")
+_wide = grpo_loss(_logps, _old, None, _adv, _mask, epsilon=0.05)
+_right = _slow_loss(_logps, _old, None, _adv, _mask, 0.05, 0.0, "dapo", 512, True)
+assert abs(float(_wide - _right)) < 1e-6, "epsilon is an argument"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### The closing check: is it TRL's?
+#
+# `equals_trl` runs the loss function of the installed TRL on random tensors, beside yours: ragged
+# masks, old log-probs equal to the new ones and not. Loss and gradient may differ by 1e-6.
+
+# %%
+checks.equals_trl(grpo_loss)
+
+# %% [markdown]
+# ### Who is pushed how hard
+#
+# Four completions of 5, 10, 20 and 40 tokens, all with the same advantage. How much of the whole
+# gradient lands on one token of each, and how much on each completion?
+
+# %%
+lengths = torch.tensor([5, 10, 20, 40])
+mask = (torch.arange(40) < lengths.unsqueeze(1)).float()
+
+
+def push(loss_type):
+    """Share of the gradient that lands on each token, shape (4, 40)."""
+    logps = torch.full((4, 40), -1.0, requires_grad=True)
+    loss = grpo_loss(logps, logps.detach(), None, torch.ones(4), mask,
+                     loss_type=loss_type, max_completion_length=40)
+    share = torch.autograd.grad(loss, logps)[0].abs()
+    return share / share.sum()
+
+
+kinds = ("grpo", "bnpo", "dapo", "dr_grpo")
+plots.show(plots.panels({
+    ("One token", "length of its completion", "share of the gradient"): {
+        kind: (lengths, push(kind)[:, 0]) for kind in kinds},
+    ("One completion", "its length", "share of the gradient"): {
+        kind: (lengths, push(kind).sum(1)) for kind in kinds},
+}, style="o-", alt="With grpo a token of a completion of 5 is pushed eight times as "
+    "hard as one of 40, and every completion equally. With the other three every "
+    "token is pushed equally, and long completions get more."))
+
+# %% [markdown]
+# With `grpo` each completion has the same weight, so a token in a long one counts less. A *bad*
+# completion gets away more cheaply by being long, and a good one gains more a token by being
+# short. This is the **length bias** that Dr. GRPO describes. The other three treat all tokens
+# alike. Within one batch they differ by a constant factor only, which is why their curves
+# coincide here. Between batches they do not: `bnpo` and `dapo` divide by how many tokens this
+# batch happens to have, `dr_grpo` by the same number every time.
+#
+# ## 7. One step, and the loop
+#
+# ### Exercise 7: `grpo_step` (10 points, medium, 20 minutes)
+#
+# **Task.** Put the pieces together: from logits (B, T, V), sampled ids (B, T), mask (B, T) and
+# rewards (B,) to the loss. The samples are fresh, so the old log-probs are the current ones; for
+# the ratio to be 1 *and* to have a gradient they have to be a **detached copy**. `settings` go
+# to `grpo_loss` as they are.
+#
+# <details><summary>Hint</summary>Three lines: log-probs, advantages, loss. Forget
+# <code>.detach()</code>, and the loss is right while its gradient is zero.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 7
+def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings):
+    """The loss of one step on fresh samples.
+
+    logits: (B, T, V). ids, mask, ref_logps: (B, T). rewards: (B,), groups of
+    num_generations side by side. settings: further arguments of grpo_loss.
+    """
+    ### BEGIN SOLUTION
+    logps = token_logprobs(logits, ids)
+    advantages = group_advantages(rewards, num_generations)
+    return grpo_loss(logps, logps.detach(), ref_logps, advantages, mask, **settings)
+    ### END SOLUTION
+
+# %%
+checks.grpo_step(grpo_step)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+_zero = torch.zeros(2, 1, 3)
+assert grpo_step(_zero, torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1),
+                 torch.tensor([0.0, 1.0]), None, 2).shape == ()
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(53)
+for _groups, _size, _t, _v in ((2, 4, 5, 6), (3, 2, 6, 4), (1, 6, 6, 6)):
+    _b = _groups * _size
+    _logits = torch.randn(_b, _t, _v, generator=_gen, dtype=torch.float64)
+    _ids = torch.randint(_v, (_b, _t), generator=_gen)
+    _long = torch.randint(1, _t + 1, (_b, 1), generator=_gen)
+    _mask = (torch.arange(_t) < _long).double()
+    _ref = -2 * torch.rand(_b, _t, generator=_gen, dtype=torch.float64)
+    _r = torch.rand(_b, generator=_gen, dtype=torch.float64)
+    _row = _r.view(_groups, _size)
+    for _kind in ("grpo", "dapo", "dr_grpo"):
+        for _beta in (0.0, 0.3):
+            _leaf = _logits.clone().requires_grad_()
+            _loss = grpo_step(_leaf, _ids, _mask, _r, _ref if _beta else None, _size, beta=_beta,
+                              loss_type=_kind, max_completion_length=9)
+            _loss.backward()
+            _logp = _logits.log_softmax(-1).gather(-1, _ids[..., None])[..., 0]
+            _d = _ref - _logp
+            _weight = _mask / {"grpo": _b * _mask.sum(1, keepdim=True), "dapo": _mask.sum(),
+                               "dr_grpo": torch.tensor(9.0 * _b)}[_kind]
+            _fits = []
+            for _correction in (0, 1):
+                _a = ((_row - _row.mean(1, keepdim=True)) /
+                      (_row.std(1, keepdim=True, correction=_correction) + 1e-4)).view(_b, 1)
+                _right = (_weight * (-_a + _beta * (_d.exp() - 1 - _d))).sum()
+                # on fresh samples: d(k3 ratio)/d logp = -l
+                _slope = _weight * (-_a - _beta * _d)
+                _one_hot = torch.nn.functional.one_hot(_ids, _v)
+                _want = _slope[..., None] * (_one_hot - _logits.softmax(-1))
+                _fits.append(abs(float(_loss.detach() - _right)) < 1e-3 and
+                             torch.allclose(_leaf.grad, _want, atol=1e-3 * float(_want.abs().max())))
+            assert any(_fits), f"loss and gradient of a step with loss_type={_kind!r}, beta={_beta}"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### The loop
+#
+# Generate, reward, log-probs, loss, update: all of GRPO. The reward of this chapter is the
+# classifier's probability of **five stars**.
+
+# %%
+def five_stars(completions, **kwargs):
+    return [float(row[4]) for row in get_star_probs(list(completions))]
+
+
+def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
+            learning_rate=2e-4, max_new_tokens=40):
+    """Train the review policy with your functions; one row of figures a step."""
+    torch.manual_seed(seed)
+    path = models.policy_path(MODEL, "sentiment")
+    (policy, tokenizer), (reference, _) = (models.load_policy(path)
+                                           for _ in range(2))
+    optimizer = torch.optim.AdamW(policy.parameters(), learning_rate,
+                                  weight_decay=0.0)
+    prompts, order = sentiment.prompts("train"), random.Random(seed)
+    rows = []
+    for step in tqdm(range(1, steps + 1), leave=False):
+        # 1. Generate: every prompt num_generations times, side by side.
+        chosen = order.sample(prompts, completions // num_generations)
+        batch = tokenizer([p for p in chosen for _ in range(num_generations)],
+                          return_tensors="pt", padding=True).to(policy.device)
+        tokens = policy.generate(**batch, do_sample=True, top_k=0,
+                                 max_new_tokens=max_new_tokens,
+                                 pad_token_id=tokenizer.pad_token_id)
+        width = batch.input_ids.shape[1]
+        ids = tokens[:, width:]
+        is_end = (ids == tokenizer.eos_token_id).int()
+        mask = (is_end.cumsum(1) - is_end == 0).float()  # up to the first end
+
+        # 2. Reward.
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        rewards = torch.tensor(five_stars(texts), device=policy.device)
+
+        # 3. Logits: position t predicts token t + 1, hence the shift by one.
+        attention = torch.cat([batch.attention_mask, mask.long()], dim=1)
+        positions = (attention.cumsum(1) - 1).clamp(min=0)  # prompts are padded
+
+        def logits_of(model, tokens=tokens, attention=attention,
+                      positions=positions, width=width):
+            return model(input_ids=tokens, attention_mask=attention,
+                         position_ids=positions).logits[:, width - 1:-1]
+
+        with torch.no_grad():
+            ref_logps = token_logprobs(logits_of(reference), ids)
+        logits = logits_of(policy)
+
+        # 4. Loss and update.
+        loss = grpo_step(logits, ids, mask, rewards, ref_logps, num_generations,
+                         beta=beta, max_completion_length=max_new_tokens)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+
+        with torch.no_grad():
+            per_completion = grpo_step(logits, ids, mask, rewards, ref_logps,
+                                       num_generations, beta=beta,
+                                       loss_type="grpo")
+            kl = masked_mean(kl_k3(token_logprobs(logits, ids), ref_logps), mask)
+            rows.append({
+                "step": step, "score": rewards.mean().item(), "kl": kl.item(),
+                "loss, dapo": loss.item(), "loss, grpo": per_completion.item(),
+                "completion_length": mask.sum(1).mean().item(),
+                "entropy": masked_mean(entropy(logits), mask).item(),
+                "clipped_ratio": (is_end.sum(1) == 0).float().mean().item()})
+    return rows
+
+# %% [markdown]
+# Your loop, and TRL with the same reward and the same settings: about a minute together. Other
+# prompts in another order, so the curves are not the same; they should be of the same kind.
+
+# %%
+if not grading():
+    HISTORY["your loop"] = my_grpo()
+    run = experiment("chapter2_trl", {"sentiment_reward": five_stars}, beta=0.2,
+                     model=MODEL, max_steps=30)
+    HISTORY["TRL"] = evaluation.histories({"TRL": run})["TRL"]
+    plots.show(plots.history(HISTORY))
+
+# %% [markdown]
+# ### "The loss is 0. Is it broken?"
+#
+# On fresh samples every ratio is 1, so the surrogate of a token is its advantage, and the
+# advantages of a group add up to 0. With `loss_type="grpo"` and $\beta = 0$ the loss **is** 0, at
+# the first step and at the last. It is not what is being learned from: its *gradient* is not 0.
+
+# %%
+if HISTORY:
+    mine = HISTORY["your loop"]
+    step = [row["step"] for row in mine]
+    plots.show(plots.panels({
+        ("Reward", "step", "probability of five stars"): {
+            "reward": (step, [row["score"] for row in mine])},
+        ("Loss", "step", "loss"): {
+            name: (step, [row[name] for row in mine])
+            for name in ("loss, grpo", "loss, dapo")},
+        ("KL from the reference", "step", "k3, nats a token"): {
+            "KL": (step, [row["kl"] for row in mine])},
+    }, style="-", alt=f"Over {len(mine)} steps the reward rises from "
+        f"{mine[0]['score']:.2f} to {mine[-1]['score']:.2f}. The grpo loss starts "
+        f"at {abs(mine[0]['loss, grpo']):.3f} and ends at "
+        f"{mine[-1]['loss, grpo']:.3f}, beta times the KL; the dapo loss jumps "
+        "about, mostly below zero."))
+
+# %% [markdown]
+# So training works while the loss **rises**: the `grpo` loss is $\beta$ times the KL term, and
+# the KL grows because the policy learns. The `dapo` loss is not 0 even without KL: it weighs
+# completions by their length, so where longer ones are better than shorter ones, as mostly here,
+# the weighted advantages do not cancel and the loss is negative. Neither of the two tells you
+# whether the policy improves. Look at the reward, and at samples.
+#
+# ### Is this difference noise?
+#
+# Train with G = 4, 8 and 16, always 32 completions a step, 14 steps, **five seeds** each: the
+# policy's mean reward over the last four steps. About a minute.
+
+# %%
+SEEDS = range(5)
+if not grading():
+    finals = {g: [statistics.fmean(row["score"] for row in my_grpo(
+        steps=14, completions=32, num_generations=g, seed=seed,
+        max_new_tokens=24)[-4:]) for seed in SEEDS] for g in (4, 8, 16)}
+    other = {g: [b - a for a, b in zip(finals[8], finals[g], strict=True)]
+             for g in (4, 16)}
+    plots.show(plots.panels({
+        ("Each seed", "group size G", "mean reward at the end"): {
+            f"seed {seed}": (list(map(str, finals)), [v[seed] for v in
+                                                      finals.values()])
+            for seed in SEEDS},
+        ("Difference from G = 8, same seed", "group size G", "difference"): {
+            f"seed {seed}": (list(map(str, other)), [v[seed] for v in
+                                                     other.values()])
+            for seed in SEEDS},
+    }, style="o", alt="Mean reward at the end by group size for five seeds, and the "
+        "difference from G = 8 with the same seed."))
+    for g, values in other.items():
+        mean, half = statistics.fmean(values), 2.776 * statistics.stdev(values) / 5**.5
+        print(f"G = {g} against G = 8: mean difference {mean:+.3f}, "
+              f"95 % interval {mean - half:+.3f} to {mean + half:+.3f} (n = 5)")
+
+# %% [markdown]
+# Pick the right seed, and "G = 16 is better" or "G = 16 is worse" can both be shown. One run each is
+# an anecdote. The interval (Student's t with 4 degrees of freedom, hence 2.776) says what
+# five seeds can tell: an effect whose interval holds 0 has not been shown, in either direction.
+#
+# ## Analysis questions (5 points each)
+#
+# A few sentences each, with your own numbers.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 1.** Somebody's training log shows a loss of 0.000 for the first ten steps, then
+# slowly rising values. They want to stop the run. What do you tell them, and which three
+# figures do you ask for?
+#
+# ### BEGIN SOLUTION
+# With fresh samples the ratio is 1 and advantages sum to 0 in each group, so the loss starts at 0;
+# with beta > 0 it rises with the KL as the policy moves. The loss is no measure of progress.
+# Ask for the mean reward, the share of tied groups (frac_reward_zero_std), the gradient norm, the KL,
+# or samples.
+#
+# Rubric: 2 points for why it is 0 at first. 1 point for why it may rise. 2 points for sensible figures;
+# the share of tied groups or the gradient norm must be among them, because a loss of 0 with a gradient
+# of 0 *is* broken.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 2.** A reward is 1 for a right answer, and the policy is right once in a thousand
+# tries. What does your plot say about groups of 8? Name two remedies that help and one that only
+# looks as if it did.
+#
+# ### BEGIN SOLUTION
+# More than 99 % of the groups are dead; a larger learning rate multiplies zero. Help: larger groups, easier
+# prompts first, partial credit, few-shot examples in the prompt, supervised warm-up. Looks like help: noise
+# on ties; it makes advantages of full size that carry no information.
+#
+# Rubric: 2 points for the share read off the plot. 2 points for two remedies that raise the chance
+# of a hit or give graded rewards. 1 point for noise (or a higher learning rate) with the reason.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 3.** A colleague adds `beta * (logps - ref_logps)` to the token loss "because k1 is
+# the unbiased estimator". What happens to the policy, and why does the logged KL look right?
+#
+# ### BEGIN SOLUTION
+# The value is an unbiased estimate, so the logged KL is right. But differentiated on fixed samples its expected gradient is
+# beta times the mean of grad log pi, which is 0: nothing holds the policy back, it drifts as with
+# beta = 0, with added noise. Use k2, k3 times the ratio, or put k1 into the reward.
+#
+# Rubric: 2 points for the zero expected gradient with the reason. 2 points for value against
+# gradient. 1 point for a working remedy.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **Question 4.** With which `loss_type` does a wrong answer of 400 tokens cost the policy as much as
+# a wrong answer of 40, and what will the policy learn from that? What do the five seeds say about G = 4
+# against G = 8?
+#
+# ### BEGIN SOLUTION
+# With grpo: each completion has the same weight, so each token of the long wrong one is pushed down ten times
+# less. Being wrong at length becomes cheap, and lengths of wrong answers grow. The other three push every token
+# alike. Seeds: the answer quotes mean difference and interval and draws the conclusion that the interval allows.
+#
+# Rubric: 2 points for grpo with the per-token argument. 1 point for the consequence. 2 points for a
+# conclusion that fits the student's own interval.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## What you have seen
+#
+# - GRPO is short: advantages within a group, a clipped ratio, a KL term, a mean.
+# - No spread in a group, no gradient. Noise does not create information.
+# - The loss is not a learning curve. It may be 0, or rise, while the policy learns.
+# - An estimator with the right value may have the wrong gradient.
+# - One seed is an anecdote.
+#
+# Chapter 3 takes a task whose base rate is near zero, where all of this decides.

@@ -1,0 +1,106 @@
+"""Chapter 2's reference against the installed TRL. Doubles as an alarm when TRL moves."""
+
+import copy
+import dataclasses
+import re
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from grading.release import source_notebook
+from lib.checks import grpo
+from lib.tasks import sentiment
+from lib.training import Settings, grpo_config
+from tests import adapter
+
+MOVED = (f"TRL {version('trl')} no longer computes what chapter 2 teaches: read its release notes, "
+         "then mend solutions/02_grpo.py and lib/checks/grpo.py")
+
+
+@pytest.mark.parametrize("loss_type", grpo.LOSS_TYPES)
+@pytest.mark.parametrize("beta", [0.0, 0.05])
+@pytest.mark.parametrize("on_policy", [True, False])
+def test_loss_and_gradient(loss_type, beta, on_policy):
+    for use_bias_correction_kl in (True, False):
+        worst = max(grpo.difference_from_trl(
+            adapter.grpo_loss, seed, loss_type, beta, on_policy,
+            use_bias_correction_kl=use_bias_correction_kl) for seed in range(20))
+        assert worst <= 1e-6, MOVED
+
+
+def test_a_moved_trl_is_told(monkeypatch):
+    from trl import GRPOTrainer
+
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", lambda self, model, inputs: self.new_name)
+    with pytest.raises(grpo.CourseError, match="computes its loss otherwise"):
+        grpo.difference_from_trl(adapter.grpo_loss, 0, "dapo", 0.0, True)
+
+
+def test_token_logprobs_and_entropy():
+    from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+
+    dice = torch.Generator().manual_seed(0)
+    logits = 6 * torch.randn(3, 5, 40, generator=dice)
+    ids = torch.randint(40, (3, 5), generator=dice)
+    assert torch.allclose(adapter.token_logprobs(logits, ids),
+                          selective_log_softmax(logits, ids), atol=1e-5), MOVED
+    assert torch.allclose(adapter.entropy(logits), entropy_from_logits(logits), atol=1e-5), MOVED
+
+
+def test_the_defaults_in_the_text_are_those_of_the_installed_trl():
+    from trl import GRPOConfig
+
+    fields = {f.name: f.default for f in dataclasses.fields(GRPOConfig)}
+    text = "\n".join(cell.source for cell in source_notebook("02_grpo").cells)
+    rows = re.findall(r"^\| .+ \| .+ \| `(\w+)` \| `([^`]+)`.* \|$", text, re.MULTILINE)
+    assert len(rows) >= 10
+    for option, default in rows:
+        assert str(fields[option]) == default.strip('"'), (
+            f"TRL's default of {option} is {fields[option]} now: mend the chapter's table")
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_a_step_of_the_real_trainer(scale, tiny, tmp_path):
+    """Real model, real trainer: its advantages, loss and parameter gradients are ours."""
+    from datasets import Dataset
+    from trl import GRPOTrainer
+
+    policy, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
+    options = Settings(max_steps=2, batch_size=16, accumulation=1, beta=0.2).resolved()
+    config = grpo_config(options, tmp_path, policy.device)
+    config.scale_rewards, config.save_strategy = scale, "no"
+    rewards, compared = [], []
+
+    def length_reward(completions, **kwargs):
+        rewards[:] = [0.1 * (len(c) % 17) for c in completions]
+        return rewards
+
+    class Watched(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            outputs = super()._generate_and_score_completions(inputs)
+            ours = adapter.group_advantages(torch.tensor(rewards), 8, scale=scale)
+            assert torch.allclose(outputs["advantages"].cpu(), ours, atol=1e-6), MOVED
+            return outputs
+
+        def _compute_loss(self, model, inputs):
+            loss = super()._compute_loss(model, inputs)
+            tokens, attention = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]],
+                                           dim=1) for kind in ("ids", "mask"))
+            width = inputs["completion_ids"].shape[1]
+            logits = model(input_ids=tokens, attention_mask=attention).logits[:, -width - 1:-1]
+            logps = adapter.token_logprobs(logits, inputs["completion_ids"])
+            mine = adapter.grpo_loss(
+                logps, logps.detach(), inputs["ref_per_token_logps"], inputs["advantages"],
+                inputs["completion_mask"], beta=0.2, loss_type=self.loss_type)
+            assert abs(float(mine.detach() - loss.detach())) < 1e-6, MOVED
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            for a, b in zip(*(torch.autograd.grad(x, parameters, retain_graph=True)
+                              for x in (mine, loss)), strict=True):
+                assert torch.allclose(a, b, atol=1e-6), MOVED
+            compared.append(float(mine.detach()))
+            return loss
+
+    Watched(model=policy, reward_funcs=[length_reward], processing_class=tokenizer, args=config,
+            train_dataset=Dataset.from_dict({"prompt": sentiment.prompts("train")[:4]})).train()
+    assert len(compared) == 2 and len(set(compared)) == 2
