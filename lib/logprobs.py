@@ -6,6 +6,7 @@ that ends its sentences from one that does not.
 """
 
 import torch
+from torch.nn.functional import cross_entropy
 
 
 @torch.no_grad()
@@ -19,8 +20,7 @@ def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor)
     position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     logits = model(input_ids=input_ids, attention_mask=attention_mask,
                    position_ids=position_ids).logits[:, :-1].float()
-    chosen = logits.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
-    return chosen - logits.logsumexp(-1)
+    return -cross_entropy(logits.transpose(1, 2), input_ids[:, 1:], reduction="none")
 
 
 def completion_logprobs(model, prompt_ids: list[list[int]], completion_ids: list[list[int]],

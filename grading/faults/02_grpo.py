@@ -69,7 +69,7 @@ def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
 def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
     groups = rewards.view(-1, num_generations)
     centred = groups - groups.mean(0, keepdim=True)
-    return (centred / (groups.std(0, keepdim=True) + eps)).flatten()
+    return (centred / (groups.std(0, keepdim=True, correction=0) + eps)).flatten()
 
 # %% ex1 fault: eps inside the root
 def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):

@@ -90,3 +90,15 @@ def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
         assert main(argv) == 2
         error = capsys.readouterr().err
         assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_chapter_2_solved_has_all_points_and_untouched_none(tmp_path):
+    generate(tmp_path, "02_grpo")
+    for student, notebook in {
+            "perfect": source_notebook("02_grpo"),
+            "untouched": nbformat.read(NOTEBOOKS / "02_grpo.ipynb", as_version=4)}.items():
+        folder = tmp_path / "submitted" / student / "02_grpo"
+        folder.mkdir(parents=True)
+        nbformat.write(notebook, folder / "02_grpo.ipynb")
+    results = {r.student: r for r in autograde(tmp_path, "02_grpo")}
+    assert results["perfect"].total == (80, 80) and results["untouched"].total == (0, 80)

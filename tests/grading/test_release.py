@@ -63,6 +63,12 @@ def test_a_leak_into_any_other_released_file_is_told(tmp_path):
     assert any("notes.md" in problem for problem in problems(folder))
 
 
+@pytest.mark.parametrize("chapter", chapters())
+def test_lib_holds_no_answer(chapter):
+    for path in (ROOT / "lib").rglob("*.py"):
+        assert leaks(path.read_text(), chapter) == [], path
+
+
 def test_it_works_without_an_activated_environment(tmp_path):
     """nbgrader starts `alembic` by name, which only an activated environment has on its path."""
     run = subprocess.run(

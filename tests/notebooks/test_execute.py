@@ -1,5 +1,7 @@
 """Every solution chapter runs top to bottom; every student notebook stops where it should."""
 
+import re
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -30,10 +32,10 @@ def test_the_solution_runs_and_every_picture_has_alternative_text(chapter, tmp_p
         text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
         assert output.output_type != "error"
         assert "<Figure" not in text and "Warning" not in text, f"{cell.id}: {text[:200]}"
-    CLAIMS.get(chapter, lambda folder: None)(tmp_path / "runs")
+    CLAIMS[chapter](tmp_path / "runs", notebook)
 
 
-def sentiment_claims(runs):
+def sentiment_claims(runs, notebook):
     """What chapter 1 says its runs show (40 steps; benchmarks/five_seeds.py has five seeds)."""
     results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
     value = {name: {key: m["value"] for key, m in metrics.items()}
@@ -54,7 +56,25 @@ def sentiment_claims(runs):
         assert sharpened["distinct_2"] < kept["distinct_2"] and sharpened["kl"] > 1.5 * kept["kl"]
 
 
-CLAIMS = {"01_sentiment": sentiment_claims}
+def grpo_claims(runs, notebook):
+    """Both loops learn alike; the loss starts at 0 and rises; noise pushes at full size."""
+    alts = "\n".join(o.metadata["image/png"]["alt"] for _, o in outputs(notebook)
+                     if "image/png" in o.get("data", {}))
+
+    def numbers(pattern):
+        return [float(value) for value in re.search(pattern, alts).groups()]
+
+    start, mine, trl_start, trl = numbers(
+        r"your loop: mean score ([\d.]+) to ([\d.]+).*; TRL: mean score ([\d.]+) to ([\d.]+)")
+    assert max(start, trl_start) < 0.35 and min(mine, trl) > 0.65 and abs(mine - trl) < 0.2
+    loss_start, loss_end = numbers(r"grpo loss starts at ([\d.]+) and ends at ([\d.]+)")
+    assert loss_start == 0 and loss_end > 0.01
+    assert numbers(r"advantages of typical size ([\d.]+)")[0] > 0.6
+    low, high = numbers(r"G = 4 against G = 8: .*? interval (\S+) to ([+-][\d.]+)")
+    assert low < high < 0.05
+
+
+CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims}
 
 
 @pytest.mark.parametrize("chapter", chapters())
