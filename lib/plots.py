@@ -76,9 +76,10 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
         for i, (name, (x, y)) in enumerate(curves.items()):
             look = _style(i) | ({} if "o" in style else {"marker": ""})
             axis.plot(np.asarray(x), [float(v) for v in y], label=name,
-                      linestyle="-" if "-" in style else "", markersize=max(9 - 2 * i, 4), **look)
+                      linestyle={"o": "", "o-": "-", "-": ("-", "--", ":")[i % 3]}[style],
+                      markersize=max(9 - 2 * i, 4), **look)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, framealpha=0.5)
     figure.alt = alt
     return figure
 

@@ -307,7 +307,8 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     return run_dir
 
 
-def experiment(run_dir: str | Path, answers: Mapping[str, Callable], **settings) -> Path | None:
+def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, live: bool = True,
+               **settings) -> Path | None:
     """A notebook's training cell: train into ``runs/{run_dir}``, replace what was there, draw.
 
     While nbgrader executes a submission no experiment runs, and the result is None: grades
@@ -316,7 +317,7 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], **settings)
     if grading():
         print("Skipped while grading.")
         return None
-    return train(Settings(**settings), answers, Path("runs") / run_dir, overwrite=True, live=True)
+    return train(Settings(**settings), answers, Path("runs") / run_dir, overwrite=True, live=live)
 
 
 def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | None:

@@ -26,7 +26,7 @@
 # | 5 | the KL term | 5 | 10 |
 # | 6 | the loss, in four variants | 20 | 30 |
 # | 7 | one step; then the loop runs | 10 | 20 |
-# | 8 | four analysis questions | 20 | 30 |
+# | 8 | five analysis questions | 20 | 30 |
 #
 # Exercises 6 and 7 are built from the earlier ones: a mistake there shows up here again. Solve
 # in order.
@@ -91,8 +91,8 @@ print(preflight.report(short=True))
 # - `scale="batch"`: subtract the group's mean, divide by the standard deviation of all N + eps.
 # - `scale="none"`: only subtract the group's mean.
 #
-# `torch.std` divides by G - 1, and so does TRL. Dividing by G is accepted as well. A group
-# whose rewards are all equal gets zeros.
+# `torch.std` divides by G - 1, and so does TRL. Dividing by G is accepted as well, and so is any
+# eps up to 1e-4. A group whose rewards are all equal gets zeros (but for rounding).
 #
 # <details><summary>Hint 1</summary>View the rewards as (N / G, G); then mean and std go along
 # dimension 1.</details>
@@ -164,8 +164,8 @@ assert float(group_advantages(torch.tensor([1e-3, 0.0, 0.0, 0.0]), 4)[0]) > 1.0,
 # the factor stays; the shift is gone all the same.
 
 # %%
-rewards = torch.tensor([0.10, 0.40, 0.35, 0.80, 0.50, 0.20, 0.90, 0.55])
-views = {"r": rewards, "10 r + 3": 10 * rewards + 3, "r / 5": rewards / 5}
+eight = torch.tensor([0.10, 0.40, 0.35, 0.80, 0.50, 0.20, 0.90, 0.55])
+views = {"r": eight, "10 r + 3": 10 * eight + 3, "r / 5": eight / 5}
 number = range(1, 9)
 plots.show(plots.panels({
     ("Rewards", "completion", "reward"): {
@@ -205,16 +205,19 @@ plots.show(plots.panels({
     ("Dead groups", "hit rate p", "share of groups"): {
         f"G = {size}": (rates, [dead for _, dead in s])
         for size, s in shares.items()},
-}, style="o-", xscale="log", alt="Left: the share of groups with at least one "
+}, style="o-", xscale="logit", alt="Left: the share of groups with at least one "
     "hit rises with the hit rate and with G. Right: nearly all groups are dead "
-    f"at a hit rate of 0.001 ({shares[8][0][1]:.0%} for G = 8), fewest in the "
+    f"at a hit rate of 0.001 ({shares[8][0][1]:.1%} for G = 8), fewest in the "
     "middle, and many are dead again near 1."))
+for size, points in shares.items():
+    print(f"G = {size}: {points[0][1]:.1%} of the groups are dead at p = 0.001")
 
 # %% [markdown]
 # At a hit rate of 0.1 % even groups of 16 are nearly all dead, **whatever the learning rate**.
 # Groups die at the other end too: a policy that always succeeds has nothing to learn from
-# this prompt. TRL logs the share as `frac_reward_zero_std`. Watch that one, not `reward_std`, an
-# average in which a few lively groups hide many dead ones.
+# this prompt. TRL logs the share as `frac_reward_zero_std`. Watch that one, not `reward_std`:
+# that is the spread of all rewards of a batch, between prompts too, and can be large while every
+# group is dead.
 #
 # ### Noise is not a remedy
 #
@@ -237,18 +240,20 @@ plots.show(plots.panels({
         "typical size, real differences": (
             sizes, [honest.abs().mean()] * len(sizes))},
 }, style="o-", xscale="log", alt="Noise of 0.001 already gives tied groups "
-    f"advantages of typical size {noisy[4].abs().mean():.2f}, as large as real "
-    "differences do, although their mean is 0."))
+    f"advantages of typical size {noisy[4].abs().mean():.2f}, nearly as large "
+    "as real differences do, although their mean is 0."))
 
 # %% [markdown]
-# The division blows the noise up to full size: a reward that differs by a thousandth pushes the
-# policy as hard as a real difference. On average the push is 0, so it carries no information;
-# each single step is a random walk. Honest remedies raise the chance of a hit: more samples a
-# group, easier prompts, partial rewards, examples in the prompt (chapter 3).
+# The division blows the noise up: rewards that differ by a thousandth push the policy almost as
+# hard as real differences. On average the push is 0, so it carries no information; over many
+# steps the policy makes a random walk. Honest remedies raise the chance of a signal: easier
+# prompts, partial rewards, examples in the prompt (chapter 3), more samples a group, or sampling on
+# until enough groups are alive (DAPO's dynamic sampling).
 #
 # The same thing can happen without anybody adding noise: in float32 the mean of eight times 0.7
 # is off by rounding. With eps = 1e-8 that alone gives advantages of up to 0.8. With TRL's 1e-4
-# it gives less than 0.001.
+# it gives less than 0.001. (TRL's `frac_reward_zero_std` counts such a group as alive: its
+# standard deviation is 6e-8, the tolerance 1e-8.)
 
 # %%
 same = torch.full((8,), 0.7)
@@ -277,6 +282,8 @@ for eps in (1e-4, 1e-8):
 # <code>logsumexp</code> of all of them.</details>
 # <details><summary>Hint 2</summary><code>gather(-1, ids.unsqueeze(-1))</code> picks one entry
 # along the last axis.</details>
+# <details><summary>Hint 3, for the entropy</summary>0 log 0 is nan: take p as the exp of the
+# log softmax.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex2a", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 2a
@@ -339,8 +346,10 @@ for _b, _t, _v in ((2, 3, 5), (4, 4, 4), (1, 7, 50)):
     assert torch.allclose(_got.double(), _right, atol=1e-4), "minus the sum of p log p"
     assert torch.allclose(entropy(_logits + 500).double(), _right, atol=1e-3), (
         "adding a constant to all logits changes nothing")
-_sure = entropy(torch.tensor([[[0.0, 500.0, 0.0]]]))
-assert abs(float(_sure)) < 1e-4, "a certain token has entropy 0"
+for _v in (3, 50_000):
+    _sure = torch.zeros(1, 1, _v)
+    _sure[..., 1] = 200.0
+    assert abs(float(entropy(_sure))) < 1e-4, "a certain token has entropy 0"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -353,8 +362,8 @@ assert abs(float(_sure)) < 1e-4, "a certain token has entropy 0"
 # ### Exercise 3: `masked_mean` (5 points, easy, 5 minutes)
 #
 # **Task.** `masked_mean(values, mask, dim=None)`: the mean of the values where the mask is 1,
-# over all of them or along `dim`. Where the mask is 0 everywhere the mean is 0. The mask may be
-# of floats, integers or booleans.
+# over all of them or along `dim`. Where the mask is 0 everywhere the mean is 0, with a finite
+# gradient. The mask may be of floats, integers or booleans.
 #
 # <details><summary>Hint</summary>A sum over a count; <code>clamp(min=1)</code> keeps the count
 # from being 0.</details>
@@ -374,7 +383,7 @@ def masked_mean(values, mask, dim=None):
 checks.masked_mean(masked_mean)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-assert float(masked_mean(torch.ones(2, 3), torch.ones(2, 3))) == 1
+assert abs(float(masked_mean(torch.ones(2, 3), torch.ones(2, 3))) - 1) < 1e-4
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(37)
 for _b, _t in ((3, 4), (4, 4), (1, 9)):
@@ -391,6 +400,16 @@ for _b, _t in ((3, 4), (4, 4), (1, 9)):
         assert _got.shape == (_b,) and all(
             abs(float(g) - sum(r) / max(len(r), 1)) < 1e-5 for g, r in zip(_got, _rows)), (
             "row by row, 0 for an empty row")
+    _columns = masked_mean(_values, _mask, dim=0)
+    for _j in range(_t):
+        _column = [v for v, m in zip(_values[:, _j].tolist(), _mask[:, _j]) if m]
+        assert abs(float(_columns[_j]) - sum(_column) / max(len(_column), 1)) < 1e-5, (
+            "dim is the axis to average over")
+_leaf = torch.ones(2, 3, requires_grad=True)
+assert abs(float(masked_mean(_leaf.detach(), torch.zeros(2, 3)))) < 1e-6, "0 where nothing counts"
+masked_mean(_leaf, torch.tensor([[0.0, 0, 0], [1, 1, 0]]), dim=1).sum().backward()
+assert torch.allclose(_leaf.grad, torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0]]), atol=1e-5), (
+    "the gradient: 0 on what does not count")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -415,10 +434,13 @@ for _b, _t in ((3, 4), (4, 4), (1, 9)):
 #
 # **Task.** `logps` and `old_logps` have shape (B, T), `advantages` (B,). Return the expression
 # above for every token, shape (B, T). It is an objective: larger is better. The gradient has to
-# flow through `logps`.
+# flow through `logps`. Work with differences of log-probs: the probability of a token with
+# log-prob -200 is 0 in float32.
 #
-# <details><summary>Hint</summary>An advantage belongs to a whole row:
+# <details><summary>Hint 1</summary>An advantage belongs to a whole row:
 # <code>advantages.unsqueeze(1)</code>. With B = T the wrong way round raises no error.</details>
+# <details><summary>Hint 2</summary><code>ratio.clamp(low, high)</code>, then
+# <code>torch.min</code> of the two <em>products</em>.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 4
@@ -459,45 +481,54 @@ for _b, _t, _low, _high in ((2, 3, 0.2, 0.2), (5, 5, 0.1, 0.3), (3, 1, 0.3, 0.1)
             _slope = _rho * _a if _eff == _rho else 0.0
             assert abs(float(_leaf.grad[_i, _j]) - _slope) < 1e-4, (
                 "ratio A where it is not clipped, else 0")
+_far = torch.full((1, 2), -200.0)
+_got = clipped_surrogate(_far, _far, torch.ones(1), 0.2, 0.2)
+assert torch.allclose(_got, torch.ones(1, 2)), "probabilities underflow: subtract log-probs"
 ### END HIDDEN TESTS
 
 # %%
-ratio = torch.linspace(0.4, 1.8, 141)
-logps, old = ratio.log().unsqueeze(0), torch.zeros(1, 141)
+def show_clipping():
+    x = torch.linspace(0.4, 1.8, 141)
+
+    def y(advantage, low, high):
+        return clipped_surrogate(x.log().unsqueeze(0), torch.zeros(1, 141),
+                                 torch.tensor([advantage]), low, high)[0]
+
+    plots.show(plots.panels({
+        (f"Advantage {a:+.0f}", "importance ratio", "surrogate"): {
+            "not clipped": (x, a * x), "epsilon 0.2": (x, y(a, 0.2, 0.2)),
+            "0.2 below, 0.28 above": (x, y(a, 0.2, 0.28))} for a in (1.0, -1.0)},
+        alt="The surrogate against the importance ratio. With a positive "
+        "advantage it is flat above the upper bound, with a negative one flat "
+        "below the lower bound, which is the same in both."))
 
 
-def surrogate(advantage, low, high):
-    return clipped_surrogate(logps, old, torch.tensor([advantage]),
-                             low, high)[0]
-
-
-plots.show(plots.panels({
-    (f"advantage {advantage:+.0f}", "importance ratio", "surrogate"): {
-        "not clipped": (ratio, advantage * ratio),
-        "epsilon 0.2": (ratio, surrogate(advantage, 0.2, 0.2)),
-        "0.2 below, 0.28 above": (ratio, surrogate(advantage, 0.2, 0.28))}
-    for advantage in (1.0, -1.0)}, style="-",
-    alt="The surrogate against the importance ratio. With a positive advantage "
-    "it is flat above the upper bound, with a negative one flat below the "
-    "lower."))
+show_clipping()
 
 # %% [markdown]
 # Where the curve is flat, the gradient is 0: this token has been pushed far enough. On the
-# other side the curve stays steep: a token that went the *wrong* way is always brought back.
+# other side the curve stays steep: a token that went the *wrong* way keeps its full gradient.
 #
 # A larger $\epsilon_\mathrm{high}$ ("clip-higher", Yu et al. 2025, *DAPO*, section 3.1) gives rare tokens
 # room: from 0.01 a factor of 1.2 leads to 0.012 only, while a token at 0.9 can reach 1.
 #
 # With one update per batch, which is TRL's default and what chapter 1 did, the ratio is always 1
 # and **clipping never acts**. It begins to matter with `num_iterations` above 1, or with several
-# optimizer steps per generation.
+# optimizer steps per generation (`steps_per_generation` above `gradient_accumulation_steps`).
 #
 # ## 5. The KL term
+#
+# The price for leaving the reference: $\beta$ times an estimate of
+# $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$, added to the loss of every token.
 #
 # ### Exercise 5: `kl_k3` (5 points, easy, 10 minutes)
 #
 # **Task.** For every token, with $\ell = \mathrm{ref\_logps} - \mathrm{logps}$, return
-# $k_3 = (e^{\ell} - 1) - \ell$, shape (B, T). The gradient has to flow through `logps`.
+# $k_3 = (e^{\ell} - 1) - \ell$, shape (B, T). The gradient has to flow through `logps`. Here too
+# subtract log-probs; divide no probabilities.
+#
+# <details><summary>Hint</summary>Everything comes from one difference, the reference first:
+# <code>ref_logps - logps</code>.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5
@@ -527,6 +558,8 @@ for _shape in ((2, 3), (4, 4), (1, 9)):
     assert torch.allclose(_got.double(), _d.exp() - 1 - _d, atol=1e-4), "exp(l) - 1 - l"
     _got.sum().backward()
     assert torch.allclose(_leaf.grad.double(), 1 - _d.exp(), atol=1e-4), "the gradient: 1 - exp(l)"
+assert abs(float(kl_k3(torch.tensor([[-200.0]]), torch.tensor([[-201.0]]))) - 0.367879) < 1e-4, (
+    "probabilities underflow: subtract log-probs")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -539,36 +572,38 @@ for _shape in ((2, 3), (4, 4), (1, 9)):
 # single sample:
 
 # %%
-logits = torch.tensor([2.0, 0.5, 0.0, -1.0, -1.0, 1.4], requires_grad=True)
-reference = torch.distributions.Categorical(
-    logits=torch.tensor([0.0, 1.2, -0.6, 0.9, -1.4, -0.2]))
+def show_estimators():
+    logits = torch.tensor([2.0, 0.5, 0.0, -1.0, -1.0, 1.4], requires_grad=True)
+    policy = torch.distributions.Categorical(logits=logits)
+    reference = torch.distributions.Categorical(
+        logits=torch.tensor([0.0, 1.2, -0.6, 0.9, -1.4, -0.2]))
+    away = torch.distributions.kl_divergence(policy, reference)
+    back = torch.distributions.kl_divergence(reference, policy)
+    difference = policy.logits - reference.logits
+    ratio = (policy.logits - policy.logits.detach()).exp()  # 1, with a gradient
+    k3 = kl_k3(policy.logits, reference.logits)
+    terms = {"k1": difference, "k2": difference**2 / 2, "k3": k3,
+             "k3 x ratio": k3 * ratio}
+    weights = policy.probs.detach()  # the expectation: a weighted sum, no sample
+
+    def slope(value):
+        return torch.autograd.grad(value, logits, retain_graph=True)[0]
+
+    plots.show(plots.panels({
+        (name, "token", "gradient with respect to its logit"): {
+            "grad KL(pi||ref)": (range(1, 7), slope(away)),
+            "grad KL(ref||pi)": (range(1, 7), slope(back)),
+            f"E[grad {name}]": (range(1, 7), slope((weights * term).sum()))}
+        for name, term in terms.items()}, columns=2, style="o",
+        alt="Expected gradients for each of six tokens. k1: all zero. k2: equal "
+        "to the gradient of KL(pi||ref). k3: equal to that of KL(ref||pi). k3 "
+        "times the importance ratio: equal to that of KL(pi||ref) again."))
+    print(f"KL(pi||ref) = {away.item():.4f} nats")
+    for name, term in terms.items():
+        print(f"expected value of {name}: {(weights * term).sum().item():.4f}")
 
 
-def gradient(value):
-    return torch.autograd.grad(value, logits, retain_graph=True)[0]
-
-
-policy = torch.distributions.Categorical(logits=logits)
-kl = torch.distributions.kl_divergence
-logps, ref_logps = policy.logits, reference.logits
-rho = (logps - logps.detach()).exp()  # the importance ratio: 1, with a gradient
-k3 = kl_k3(logps, ref_logps)
-terms = {"k1": logps - ref_logps, "k2": (logps - ref_logps) ** 2 / 2,
-         "k3": k3, "k3 x ratio": k3 * rho}
-weights = policy.probs.detach()  # the expectation: a weighted sum, not a sample
-token = range(1, 7)
-plots.show(plots.panels({
-    (name, "token", "gradient of its logit"): {
-        "grad KL(pi||ref)": (token, gradient(kl(policy, reference))),
-        "grad KL(ref||pi)": (token, gradient(kl(reference, policy))),
-        f"E[grad {name}]": (token, gradient((weights * term).sum()))}
-    for name, term in terms.items()}, columns=2, style="o",
-    alt="Expected gradients for each of six tokens. k1: all zero. k2: equal to "
-    "the gradient of KL(pi||ref). k3: equal to that of KL(ref||pi). k3 times "
-    "the importance ratio: equal to that of KL(pi||ref) again."))
-print(f"KL(pi||ref) = {kl(policy, reference).item():.4f} nats")
-for name, term in terms.items():
-    print(f"expected value of {name}: {(weights * term).sum().item():.4f}")
+show_estimators()
 
 # %% [markdown]
 # - $k_1$ has the right value, and as a loss its expected gradient is **zero**: it restrains
@@ -577,27 +612,32 @@ for name, term in terms.items():
 # - $k_3$ has the right value and the gradient of the *other* divergence,
 #   $\mathrm{KL}(\pi_{\mathrm{ref}}\|\pi)$. This is the term of the DeepSeekMath paper (equation 4).
 # - $k_3 \cdot \rho$ has both right: on fresh samples $\rho$ is 1 and carries the gradient of
-#   the sampling. This is TRL's default since `use_bias_correction_kl` became `True`.
+#   the sampling. This is TRL 1.16's default (`use_bias_correction_kl=True`).
 #
-# Near the reference all three gradients but $k_1$'s agree, so the difference shows only in runs
-# that go far.
+# Near the reference the gradients agree, all but $k_1$'s, so the difference shows only in runs
+# that go far. And all this is for one token given the tokens before it. Over a whole completion the
+# per-token terms leave out what a token does to the KL of later ones; and where the loss divides by
+# the length, $k_1$ keeps a small push on the length, none towards the reference.
 #
 # ## 6. The loss
 #
 # Every token has a loss now: minus its surrogate, plus $\beta$ times its KL term. How they
-# are added up makes the four variants. With $\ell_{i,t}$ for the loss of token t of
+# are added up makes the four variants. With $c_{i,t}$ for the loss (the cost) of token t of
 # completion i, $|o_i|$ for the tokens that count in it:
 #
 # | `loss_type` | loss | from |
 # |---|---|---|
-# | `grpo` | $\frac{1}{B}\sum_i \frac{1}{\lvert o_i\rvert}\sum_t \ell_{i,t}$ | DeepSeekMath |
-# | `bnpo` | $\frac{1}{\sum_i \lvert o_i\rvert}\sum_{i,t} \ell_{i,t}$ | TRL |
+# | `grpo` | $\frac{1}{B}\sum_i \frac{1}{\lvert o_i\rvert}\sum_t c_{i,t}$ | DeepSeekMath |
+# | `bnpo` | $\frac{1}{\sum_i \lvert o_i\rvert}\sum_{i,t} c_{i,t}$ | TRL |
 # | `dapo` | the same, over all tokens of the optimizer step | DAPO |
-# | `dr_grpo` | $\frac{1}{B\,L_\mathrm{max}}\sum_{i,t} \ell_{i,t}$ | Liu et al. 2025, *Dr. GRPO* |
+# | `dr_grpo` | $\frac{1}{B\,L_\mathrm{max}}\sum_{i,t} c_{i,t}$ | Liu et al. 2025, *Dr. GRPO* |
 #
-# `bnpo` and `dapo` differ only when a step is split into micro-batches (gradient accumulation):
-# `bnpo` then averages in each micro-batch, `dapo` over the whole step. Our B completions *are*
-# the whole step, so here they are the same.
+# `bnpo` and `dapo` differ only when a step is split (gradient accumulation, or several GPUs):
+# `bnpo` then averages in each part, `dapo` over the whole step. Our B completions *are*
+# the whole step, so here they are the same. The papers go a little further than these names: Dr.
+# GRPO also leaves out the standard deviation, because dividing by it gives very easy and very hard
+# prompts more weight (in TRL you set `scale_rewards="none"` too); DAPO divides by the tokens of each
+# group, TRL by those of all.
 #
 # ### Exercise 6: `grpo_loss` (20 points, hard, 30 minutes)
 #
@@ -606,10 +646,15 @@ for name, term in terms.items():
 # `beta=0`, `ref_logps` may be None. `max_completion_length` matters to `dr_grpo` alone. Use
 # your own functions.
 #
-# <details><summary>Hint 1</summary>First a tensor of shape (B, T), then one way of adding up
-# for each loss type.</details>
+# <details><summary>Hint 1</summary>First a tensor of shape (B, T) from
+# <code>clipped_surrogate(..., epsilon, epsilon)</code> and <code>kl_k3</code>, then one way of
+# adding up for each loss type.</details>
 # <details><summary>Hint 2</summary>Two of the four are one <code>masked_mean</code>, another is
-# the mean of a <code>masked_mean</code> along dim 1.</details>
+# the mean of a <code>masked_mean</code> along dim 1. <code>dr_grpo</code> is a masked sum over a
+# constant.</details>
+# <details><summary>Hint 3</summary>The ratio in the KL term is
+# <code>(logps - old_logps).exp()</code>, not detached: its gradient is what it is there
+# for.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 6
@@ -711,12 +756,9 @@ checks.equals_trl(grpo_loss)
 # gradient lands on one token of each, and how much on each completion?
 
 # %%
-lengths = torch.tensor([5, 10, 20, 40])
-mask = (torch.arange(40) < lengths.unsqueeze(1)).float()
-
-
-def push(loss_type):
+def push(loss_type, lengths):
     """Share of the gradient that lands on each token, shape (4, 40)."""
+    mask = (torch.arange(40) < lengths.unsqueeze(1)).float()
     logps = torch.full((4, 40), -1.0, requires_grad=True)
     loss = grpo_loss(logps, logps.detach(), None, torch.ones(4), mask,
                      loss_type=loss_type, max_completion_length=40)
@@ -724,15 +766,22 @@ def push(loss_type):
     return share / share.sum()
 
 
-kinds = ("grpo", "bnpo", "dapo", "dr_grpo")
-plots.show(plots.panels({
-    ("One token", "length of its completion", "share of the gradient"): {
-        kind: (lengths, push(kind)[:, 0]) for kind in kinds},
-    ("One completion", "its length", "share of the gradient"): {
-        kind: (lengths, push(kind).sum(1)) for kind in kinds},
-}, style="o-", alt="With grpo a token of a completion of 5 is pushed eight times "
-    "as hard as one of 40, and every completion equally. With the other three "
-    "every token is pushed equally, and long completions get more."))
+def show_length_bias():
+    lengths = torch.tensor([5, 10, 20, 40])
+    shares = {kind: push(kind, lengths)
+              for kind in ("grpo", "bnpo", "dapo", "dr_grpo")}
+    plots.show(plots.panels({
+        ("One token", "length of its completion", "share of the gradient"): {
+            kind: (lengths, share[:, 0]) for kind, share in shares.items()},
+        ("One completion", "its length", "share of the gradient"): {
+            kind: (lengths, share.sum(1)) for kind, share in shares.items()},
+    }, style="o-", alt="With grpo a token of a completion of 5 is pushed eight "
+        "times as hard as one of 40, and every completion equally. With the "
+        "other three every token is pushed equally, and long completions get "
+        "more."))
+
+
+show_length_bias()
 
 # %% [markdown]
 # With `grpo` each completion has the same weight, so a token in a long one counts less. A *bad*
@@ -868,7 +917,7 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
                          beta=beta, max_completion_length=max_new_tokens)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
 
         with torch.no_grad():
@@ -878,7 +927,8 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
             k3 = kl_k3(token_logprobs(logits, ids), ref_logps)
             rows.append({
                 "step": step, "score": rewards.mean().item(),
-                "kl": masked_mean(k3, mask).item(),
+                "kl": masked_mean(k3, mask, dim=1).mean().item(),
+                "gradient norm": norm.item(),
                 "loss, dapo": loss.item(), "loss, grpo": per_completion.item(),
                 "completion_length": mask.sum(1).mean().item(),
                 "entropy": masked_mean(entropy(logits), mask).item(),
@@ -886,14 +936,14 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
     return rows
 
 # %% [markdown]
-# Your loop, and TRL with the same reward and the same settings: about a minute together. Other
-# prompts in another order, so the curves are not the same; they should be of the same kind.
+# Your loop, and TRL with the same reward and the same settings: about a minute together. The
+# prompts come in another order, so the curves are not the same; they should be of the same kind.
 
 # %%
 if not grading():
     HISTORY["your loop"] = my_grpo()
     run = experiment("chapter2_trl", {"sentiment_reward": five_stars}, beta=0.2,
-                     model=MODEL, max_steps=30)
+                     model=MODEL, max_steps=30, live=False)
     HISTORY["TRL"] = evaluation.histories({"TRL": run})["TRL"]
     plots.show(plots.history(HISTORY))
 
@@ -902,37 +952,40 @@ if not grading():
 #
 # On fresh samples every ratio is 1, so the surrogate of a token is its advantage, and the
 # advantages of a group add up to 0. With `loss_type="grpo"` and $\beta = 0$ the loss **is** 0, at
-# the first step and at the last. It is not what is being learned from: its *gradient* is not 0.
+# the first step and at the last. It is the *gradient* that trains, and that is not 0. Your loop
+# minimised the `dapo` loss; on the same tensors it also wrote down the `grpo` one.
 
 # %%
 if HISTORY:
     mine = HISTORY["your loop"]
-    step = [row["step"] for row in mine]
+
+    def column(key, factor=1):
+        return [row["step"] for row in mine], [factor * row[key] for row in mine]
+
     plots.show(plots.panels({
-        ("Reward", "step", "probability of five stars"): {
-            "reward": (step, [row["score"] for row in mine])},
-        ("Loss", "step", "loss"): {
-            name: (step, [row[name] for row in mine])
-            for name in ("loss, grpo", "loss, dapo")},
-        ("KL from the reference", "step", "k3, nats a token"): {
-            "KL": (step, [row["kl"] for row in mine])},
-    }, style="-", alt=f"Over {len(mine)} steps the reward rises from "
-        f"{mine[0]['score']:.2f} to {mine[-1]['score']:.2f}. The grpo loss "
-        f"starts at {abs(mine[0]['loss, grpo']):.3f} and ends at "
-        f"{mine[-1]['loss, grpo']:.3f}, beta times the KL; the dapo loss jumps "
-        "about, mostly below zero."))
+        ('Loss with loss_type="grpo"', "step", "loss"): {
+            "loss": column("loss, grpo"), "beta x KL": column("kl", 0.2)},
+        ('Loss with loss_type="dapo"', "step", "loss"): {
+            "loss": column("loss, dapo")},
+        ("Gradient", "step", "norm"): {"gradient norm": column("gradient norm")},
+    }, alt=f"Over {len(mine)} steps the reward rises from {mine[0]['score']:.2f} to "
+        f"{mine[-1]['score']:.2f}. The grpo loss starts at "
+        f"{abs(mine[0]['loss, grpo']):.3f} and ends at {mine[-1]['loss, grpo']:.3f}; "
+        "it equals beta times the KL. The dapo loss jumps about, mostly below "
+        f"zero. The gradient norm is {mine[0]['gradient norm']:.2f} at the first "
+        f"step and {min(column('gradient norm')[1]):.2f} at its smallest."))
 
 # %% [markdown]
-# So training works while the loss **rises**: the `grpo` loss is $\beta$ times the KL term, and
-# the KL grows because the policy learns. The `dapo` loss is not 0 even without KL: it weighs
-# completions by their length, so where longer ones are better than shorter ones, as mostly here,
-# the weighted advantages do not cancel and the loss is negative. Neither of the two tells you
-# whether the policy improves. Look at the reward, and at samples.
+# The reward rose all the while. The `grpo` loss starts at 0 and **rises**: it is $\beta$ times the KL, averaged over completions, and the KL grows because the policy learns. The
+# `dapo` loss weighs completions by their length: where longer ones are better than shorter ones, as
+# mostly here, the weighted advantages do not cancel, and it is negative. Neither tells you whether
+# the policy improves. Look at the reward, and at samples. A loss of 0 is broken only if the gradient
+# is 0 as well.
 #
 # ### Is this difference noise?
 #
-# Train with G = 4, 8 and 16, always 32 completions a step, 14 steps, **five seeds** each: the
-# policy's mean reward over the last four steps. About a minute.
+# Train with G = 4, 8 and 16, always 32 completions a step (so of 8, 4 and 2 prompts), 14 steps,
+# **five seeds** each: the policy's mean reward over the last four steps. About a minute.
 
 # %%
 SEEDS = range(5)
@@ -956,7 +1009,7 @@ if not grading():
 
     plots.show(plots.panels({
         ("Each seed", "group size G", "mean reward at the end"): by_seed(finals),
-        ("Less that of G = 8, same seed", "group size G", "difference"):
+        ("Difference from G = 8, same seed", "group size G", "difference"):
             by_seed(other)}, style="o",
         alt="Mean reward at the end by group size, for five seeds. "
             + "; ".join(verdict)))
@@ -967,65 +1020,81 @@ if not grading():
 # an anecdote. The interval (Student's t with 4 degrees of freedom, hence 2.776) says what
 # five seeds can tell: an effect whose interval holds 0 has not been shown, in either direction.
 #
-# ## Analysis questions (5 points each)
+# ## Analysis questions (4 points each)
 #
 # A few sentences each, with your own numbers.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 1.** Somebody's training log shows a loss of 0.000 for the first ten steps, then
-# slowly rising values. They want to stop the run. What do you tell them, and which three
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
+# **Question 1.** A run with `loss_type="grpo"` and `beta=0.2` logs a loss of 0.000 at first,
+# then slowly rising values. Its owner wants to stop it. What do you tell them, and which
 # figures do you ask for?
 #
 # ### BEGIN SOLUTION
-# With fresh samples the ratio is 1 and advantages sum to 0 in each group, so the loss starts at 0;
-# with beta > 0 it rises with the KL as the policy moves. The loss is no measure of progress.
-# Ask for the mean reward, the share of tied groups (frac_reward_zero_std), the gradient norm, the KL,
-# or samples.
+# On fresh samples the ratio is 1 and the advantages of a group add up to 0, so the loss is beta
+# times the KL: 0 at first, rising as the policy leaves the reference. It is no measure of
+# progress. Ask for the mean reward, samples, the gradient norm and the share of tied groups
+# (frac_reward_zero_std).
 #
-# Rubric: 2 points for why it is 0 at first. 1 point for why it may rise. 2 points for sensible figures;
-# the share of tied groups or the gradient norm must be among them, because a loss of 0 with a gradient
-# of 0 *is* broken.
+# Rubric: 1 point for why it is 0 at first. 1 point for why it rises. 2 points for figures: the
+# reward or samples for progress, and the gradient norm or the share of tied groups to exclude a
+# run that is really broken.
 # ### END SOLUTION
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # **Question 2.** A reward is 1 for a right answer, and the policy is right once in a thousand
-# tries. What does your plot say about groups of 8? Name two remedies that help and one that only
-# looks as if it did.
+# tries. What does your plot say about groups of 8? Name two remedies that help and one that
+# only looks as if it did.
 #
 # ### BEGIN SOLUTION
-# More than 99 % of the groups are dead; a larger learning rate multiplies zero. Help: larger groups, easier
-# prompts first, partial credit, few-shot examples in the prompt, supervised warm-up. Looks like help: noise
-# on ties; it makes advantages of full size that carry no information.
+# About 99 % of the groups are dead; a larger learning rate multiplies zero. Help: easier
+# prompts first, partial credit, few-shot examples in the prompt, supervised warm-up, sampling
+# on until enough groups are alive; larger groups help a little. Looks like help: noise on ties;
+# it makes advantages of nearly full size that carry no information.
 #
-# Rubric: 2 points for the share read off the plot. 2 points for two remedies that raise the chance
-# of a hit or give graded rewards. 1 point for noise (or a higher learning rate) with the reason.
+# Rubric: 1 point for the share read off the output. 2 points for two remedies that raise the
+# chance of a hit, give graded rewards, or replace dead groups. 1 point for noise (or a higher
+# learning rate) with the reason.
 # ### END SOLUTION
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # **Question 3.** A colleague adds `beta * (logps - ref_logps)` to the token loss "because k1 is
 # the unbiased estimator". What happens to the policy, and why does the logged KL look right?
 #
 # ### BEGIN SOLUTION
-# The value is an unbiased estimate, so the logged KL is right. But differentiated on fixed samples its expected gradient is
-# beta times the mean of grad log pi, which is 0: nothing holds the policy back, it drifts as with
-# beta = 0, with added noise. Use k2, k3 times the ratio, or put k1 into the reward.
+# The value is an unbiased estimate, so the logged KL is right. But on fixed samples its
+# gradient is beta times grad log pi, whose mean is 0 for each token: nothing pulls the policy
+# back, it drifts as with beta = 0, with added noise. Use k2, k3 times the ratio, or put k1 into
+# the reward.
 #
-# Rubric: 2 points for the zero expected gradient with the reason. 2 points for value against
-# gradient. 1 point for a working remedy.
+# Rubric: 2 points for the zero expected gradient with the reason (a remark on the length that
+# remains with loss_type grpo is right too). 1 point for value against gradient. 1 point for a
+# working remedy.
 # ### END SOLUTION
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 4.** With which `loss_type` does a wrong answer of 400 tokens cost the policy as much as
-# a wrong answer of 40, and what will the policy learn from that? What do the five seeds say about G = 4
-# against G = 8?
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
+# **Question 4.** With which `loss_type` does a wrong answer of 400 tokens cost the policy as
+# much as a wrong answer of 40, and what will the policy learn from that?
 #
 # ### BEGIN SOLUTION
-# With grpo: each completion has the same weight, so each token of the long wrong one is pushed down ten times
-# less. Being wrong at length becomes cheap, and lengths of wrong answers grow. The other three push every token
-# alike. Seeds: the answer quotes mean difference and interval and draws the conclusion that the interval allows.
+# With grpo: every completion has the same weight, so each token of the long wrong one is pushed
+# down ten times less. Being wrong at length becomes cheap, and wrong answers grow longer. The
+# other three push every token alike.
 #
-# Rubric: 2 points for grpo with the per-token argument. 1 point for the consequence. 2 points for a
-# conclusion that fits the student's own interval.
+# Rubric: 2 points for grpo with the argument per token. 2 points for the consequence.
+# ### END SOLUTION
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q5", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
+# **Question 5.** What do your five seeds say about G = 4 and about G = 16, each against G = 8?
+# What could somebody have published with one seed?
+#
+# ### BEGIN SOLUTION
+# Answers quote mean difference and interval and draw the conclusion that the interval allows:
+# where it holds 0, no difference has been shown. With one seed either sign could have been
+# shown for G = 16. Good answers name the confound: larger groups mean fewer prompts a step.
+#
+# Rubric: 2 points for conclusions that fit the student's own intervals. 1 point for single
+# seeds of opposite sign. 1 point for a limit of the experiment (few seeds, short runs, fewer
+# prompts with larger groups).
 # ### END SOLUTION
 
 # %% [markdown]

@@ -18,6 +18,14 @@ def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
     std = groups.std(1).unsqueeze(1) if scale == "group" else rewards.std()
     return (centred / (std + 1e-8)).reshape(-1)
 
+# %% ex1 right: standard deviation clamped at eps
+def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
+    groups = rewards.view(-1, num_generations)
+    centred = groups - groups.mean(1, keepdim=True)
+    std = {"group": groups.std(1, keepdim=True), "batch": rewards.std(),
+           "none": torch.tensor(1.0)}[scale]
+    return (centred / std.clamp(min=eps)).flatten()
+
 # %% ex1 right: in a loop
 def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
     out = torch.zeros_like(rewards)
@@ -242,6 +250,11 @@ def entropy(logits):
 def entropy(logits):
     return -(logits.softmax(1) * logits.log_softmax(1)).sum(-1)
 
+# %% ex2b fault: clamped probabilities
+def entropy(logits):
+    p = logits.softmax(-1).clamp(min=1e-6)
+    return -(p * p.log()).sum(-1)
+
 # %% ex2b fault: 0 log 0
 def entropy(logits):
     return -(logits.softmax(-1) * logits.softmax(-1).log()).sum(-1)
@@ -257,9 +270,10 @@ def masked_mean(values, mask, dim=None):
         return kept.sum() / count.sum().clamp(min=1.0)
     return kept.sum(dim) / count.sum(dim).clamp(min=1.0)
 
-# %% ex3 right: nan_to_num
+# %% ex3 right: nonzero rows only
 def masked_mean(values, mask, dim=None):
-    return ((values * mask).sum(dim) / mask.sum(dim)).nan_to_num(0.0)
+    count = mask.sum(dim)
+    return (values * mask).sum(dim) / torch.where(count > 0, count, 1)
 
 # %% ex3 right: tiny eps in the count
 def masked_mean(values, mask, dim=None):
@@ -282,6 +296,19 @@ def masked_mean(values, mask, dim=None):
 # %% ex3 fault: nan for an empty row
 def masked_mean(values, mask, dim=None):
     return (values * mask).sum(dim) / mask.sum(dim)
+
+# %% ex3 fault: nan gradient of an empty row
+def masked_mean(values, mask, dim=None):
+    return ((values * mask).sum(dim) / mask.sum(dim)).nan_to_num(0.0)
+
+# %% ex3 fault: the axis hard-wired
+replace(".sum(dim)", ".sum(None if dim is None else 1)")
+
+# %% ex3 fault: nan where nothing counts
+def masked_mean(values, mask, dim=None):
+    if dim is None:
+        return values[mask.bool()].mean()
+    return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)
 
 # %% ex3 fault: dim ignored
 def masked_mean(values, mask, dim=None):
@@ -311,7 +338,7 @@ def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
     both = torch.stack([ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a])
     return both.min(0).values
 
-# %% ex4 right: quotient of probabilities
+# %% ex4 fault: quotient of probabilities
 def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
     ratio = logps.exp() / old_logps.exp()
     a = advantages.unsqueeze(-1)
@@ -389,7 +416,7 @@ def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
 def kl_k3(logps, ref_logps):
     return torch.exp(ref_logps - logps) - (ref_logps - logps) - 1
 
-# %% ex5 right: quotient of probabilities
+# %% ex5 fault: quotient of probabilities
 def kl_k3(logps, ref_logps):
     ratio = ref_logps.exp() / logps.exp()
     return ratio - ratio.log() - 1

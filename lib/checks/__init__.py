@@ -51,6 +51,8 @@ def attempt(function: Callable, hint: str, *args, **kwargs):
     except (NotImplementedError, AssertionError):
         raise
     except Exception as error:
+        if isinstance(error, NameError):
+            hint = "does this name belong to another cell? Use your arguments"
         raise AssertionError(f"{function.__name__} raised {type(error).__name__}: {error}; "
                              f"{hint}") from error
 

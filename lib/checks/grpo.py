@@ -65,8 +65,8 @@ def group_advantages(function: Callable) -> None:
     assert not tied.isnan().any(), "a group of equal rewards has spread 0: add eps to it"
     expect("the advantages of a group of equal rewards", tied, [0.0] * 4)
     small = float(value(torch.tensor([0.001, 0, 0, 0]))[0])
-    assert small > 0.5, (
-        f"the first advantage of [0.001, 0, 0, 0] should be about 1.25, yours is {small:.2g}: add "
+    assert small > 1, (
+        f"the first advantage of [0.001, 0, 0, 0] should be above 1, yours is {small:.2g}: add "
         "eps to the standard deviation itself, not under the root")
     expect("with scale='none'", value(rewards, scale="none"), centred, {
         "scale is not used": got, "subtract the mean here too": rewards})
@@ -81,6 +81,9 @@ def group_advantages(function: Callable) -> None:
     if divisor_g:
         print("Your standard deviation divides by G; torch.std and TRL divide by G - 1. "
               "Both count here.")
+    if float(value(torch.tensor([1.0, 0, 0, 0]), eps=0.5)[0]) > 1:
+        print("Your answer does not use eps as it is given. That is no mistake here, but the cell "
+              "on rounding below will show the same figure twice.")
 
 
 LOGITS = torch.tensor([[[2.0, 0, -1], [0, 1, 0]], [[1, 1, 3], [0, -2, 0.5]]])
@@ -136,6 +139,10 @@ def entropy(function: Callable) -> None:
     sure = value(torch.tensor([0.0, 1000, 0]).expand(2, 2, 3))
     assert not sure.isnan().any(), "0 log 0 counts as 0: take log-probs from log_softmax"
     expect("the entropy of a sure thing", sure, torch.zeros(2, 2))
+    many = torch.zeros(2, 2, 50_000)
+    many[..., 7] = 200
+    expect("the entropy of a sure thing among 50,000 tokens", value(many), torch.zeros(2, 2), {
+        "clamp no probability: 50,000 small ones add up": value(many)})
     expect("the entropy of three equal logits", value(torch.full((2, 2, 3), 7.0)),
            torch.full((2, 2), 1.0986123))
     passed(function)
@@ -152,9 +159,18 @@ def masked_mean(function: Callable) -> None:
     })
     expect("with dim=-1, row by row", tensor(function, (2,), values, mask, dim=-1), [1.5, 4], {
         "dim is the axis to average over": [2.5, 2.0]})
-    empty = tensor(function, (2,), values, torch.zeros(2, 3), dim=-1)
+    none = torch.zeros(2, 3)
+    empty = tensor(function, (2,), values, none, dim=-1)
     assert not empty.isnan().any(), "a row without a token that counts has mean 0 here, not nan"
     expect("rows in which nothing counts", empty, [0, 0])
+    expect("where nothing counts at all", tensor(function, (), values, none), 0.0)
+    expect("with dim=0, column by column", tensor(function, (3,), values, mask, dim=0),
+           [2.5, 2, 0])
+    leaf = values.clone().requires_grad_()
+    flows = gradient(tensor(function, (2,), leaf, torch.tensor([[0.0, 0, 0], [1, 1, 0]]), dim=1),
+                     leaf)
+    assert flows.isfinite().all(), (
+        "the gradient is nan where a row is empty: keep the count from being 0 before you divide")
     expect("with a mask of booleans", tensor(function, (), values, mask.bool()), 7 / 3)
     passed(function)
 
@@ -201,6 +217,9 @@ def clipped_surrogate(function: Callable) -> None:
     logps = LOGPS.clone().requires_grad_()
     expect("the gradient", gradient(value(0.2, 0.2, logps), logps),
            [[0, 1, 2], [-1, -1.1, 0], [0, 0.5, 1.1]])
+    far = torch.full((1, 1), -200.0)
+    assert not tensor(function, (1, 1), far, far, torch.ones(1), 0.2, 0.2).isnan(), (
+        "exp(-200) is 0 in float32: subtract log-probs, divide no probabilities")
     passed(function)
 
 
@@ -220,6 +239,9 @@ def kl_k3(function: Callable) -> None:
         "k3 = (ratio - 1) - log ratio; the log term is missing":
             [[0, 1, -0.5], [-0.5, 0, 0], [-0.5, 1, 0]],
     })
+    far = torch.full((3, 3), -200.0)
+    assert not tensor(function, (3, 3), far, far).isnan().any(), (
+        "exp(-200) is 0 in float32: subtract log-probs, divide no probabilities")
     logps = LOGPS.clone().requires_grad_()
     expect("the gradient", gradient(tensor(function, (3, 3), logps, REF), logps),
            [[0, -1, 0.5], [0.5, 0, 0], [0.5, -1, 0]])
