@@ -14,7 +14,8 @@ from pathlib import Path
 from grading.release import write_source
 from lib import evaluation
 from lib.answers import load_answers
-from lib.training import RECOMMENDED_BETA, Settings, train
+from lib.tasks.sentiment import RECOMMENDED_BETA, SentimentRun
+from lib.training import train
 
 COLUMNS = ("score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending", "kl")
 
@@ -38,7 +39,7 @@ def main() -> None:
         for beta in (0.0, RECOMMENDED_BETA):
             for seed in range(1, args.seeds + 1):
                 start = time.perf_counter()
-                run = train(Settings(preset=args.preset, seed=seed, beta=beta), answers,
+                run = train(SentimentRun(preset=args.preset, seed=seed, beta=beta), answers,
                             Path(folder) / f"{beta}-{seed}")
                 name = f"beta {beta:g}" if beta else "no KL"
                 results = evaluation.side_by_side({f"{name}, seed {seed}": run})

@@ -14,7 +14,8 @@ from grading.release import generate
 from lib import evaluation, plots
 from lib.answers import load_answers
 from lib.monitor import BASELINE
-from lib.training import RECOMMENDED_BETA, Settings, train
+from lib.tasks.sentiment import RECOMMENDED_BETA, SentimentRun
+from lib.training import train
 
 CHAPTER = "01_sentiment"
 
@@ -27,7 +28,8 @@ def demo(out: Path) -> None:
     student_notebook = generate(course, CHAPTER)
     solved_notebook = course / "source" / CHAPTER / student_notebook.name
 
-    runs = {"no KL": Settings(), f"KL, beta={RECOMMENDED_BETA}": Settings(beta=RECOMMENDED_BETA)}
+    runs = {"no KL": SentimentRun(),
+            f"KL, beta={RECOMMENDED_BETA}": SentimentRun(beta=RECOMMENDED_BETA)}
     answers = load_answers(solved_notebook, ["sentiment_reward"])
     folders = {}
     for name, settings in runs.items():

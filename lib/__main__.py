@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from lib import CourseError
+from lib.tasks import CHAPTERS, run_class
 
 ROOT = Path(__file__).parent.parent
-CHAPTERS = {"sentiment": "01_sentiment"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +33,9 @@ def build_parser() -> Parser:
 
     train = verbs.add_parser("train", help="train a policy with GRPO")
     tasks = train.add_subparsers(dest="task", required=True, parser_class=Parser)
-    add_train_flags(tasks.add_parser("sentiment", help="positive film reviews (chapter 1)"))
+    sentiment = tasks.add_parser("sentiment", help="positive film reviews (chapter 1)")
+    add_sentiment_flags(sentiment)
+    add_train_flags(sentiment)
 
     for verb, models in (("evaluate", ("model",)), ("compare", ("base", "trained"))):
         p = verbs.add_parser(verb, help={"evaluate": "measure one policy",
@@ -41,9 +43,11 @@ def build_parser() -> Parser:
         p.add_argument("task", choices=CHAPTERS)
         for name in models:
             p.add_argument(name, help="tiny, a Hub id, a model folder or a run folder")
-        p.add_argument("--prompts", metavar="FILE", help="one prompt a line (default: the task's)")
         p.add_argument("--num-prompts", type=int, help="held-out prompts (default: all)")
-        p.add_argument("--scorer", help="star classifier: tiny, a Hub id or a folder")
+        p.add_argument("--prompts", dest="prompt_file", metavar="FILE",
+                       help="sentiment: one prompt a line (default: the task's)")
+        p.add_argument("--scorer", help="sentiment: star classifier: tiny, a Hub id or a folder")
+        p.add_argument("--answers", type=Path, metavar="FILE", help="as for train")
         p.add_argument("--seed", type=int, default=0)
         p.add_argument("--save-plot", type=Path, metavar="FILE", help="write the picture there")
 
@@ -53,8 +57,8 @@ def build_parser() -> Parser:
     return parser
 
 
-def add_train_flags(p: Parser) -> None:
-    from lib.training import KL_TYPES, PRESETS, SHAPINGS
+def add_sentiment_flags(p: Parser) -> None:
+    from lib.tasks.sentiment import KL_TYPES, PRESETS, SHAPINGS
 
     add = p.add_argument
     add("--preset", default="quick", metavar="|".join(PRESETS), help="how many steps")
@@ -62,38 +66,51 @@ def add_train_flags(p: Parser) -> None:
     add("--shaping-temperature", type=float, default=0.25, metavar="T")
     add("--kl-type", default="none", metavar="|".join(KL_TYPES), help="your term in the reward")
     add("--kl-coef", type=float, default=0.1)
-    add("--beta", type=float, default=0.0, help="TRL's KL(pi||ref) term in the loss")
-    add("--use-peft", action="store_true", help="train a LoRA adapter only")
-    add("--use-vllm", action="store_true", help="generate with vLLM (needs a GPU)")
-    add("--model", default="tiny", metavar="tiny|ID|PATH")
     add("--scorer", metavar="tiny|ID|PATH", help="five-star classifier (default: the model's)")
-    add("--prompts", metavar="FILE", help="one prompt a line (default: the task's)")
+    add("--prompts", dest="prompt_file", metavar="FILE",
+        help="one prompt a line (default: the task's)")
+
+
+def add_train_flags(p: Parser) -> None:
+    """The flags that every task has."""
+    add = p.add_argument
+    add("--model", default="tiny", metavar="tiny|ID|PATH")
     add("--answers", type=Path, metavar="FILE",
         help="notebook or .py with your functions (default: the chapter's notebook)")
     add("--output-dir", type=Path, metavar="DIR", help="default: runs/{task}/{run name}")
     add("--overwrite", action="store_true", help="replace a run that is there already")
     add("--resume-from-checkpoint", metavar="auto|PATH")
     add("--seed", type=int, default=42)
-    add("--max-steps", type=int, help="instead of the preset's")
+    add("--max-steps", type=int, help="optimizer steps (default: the task's)")
     add("--learning-rate", type=float)
+    add("--beta", type=float, default=0.0, help="TRL's KL(pi||ref) term in the loss")
+    add("--use-peft", action="store_true", help="train a LoRA adapter only")
+    add("--use-vllm", action="store_true", help="generate with vLLM (needs a GPU)")
     add("--batch-size", type=int, default=16, help="completions a forward pass")
     add("--accumulation", type=int, default=4, help="forward passes a step")
     add("--num-generations", type=int, default=8, help="completions a prompt: the group")
     add("--temperature", type=float, default=1.0)
     add("--max-completion-length", type=int, help="tokens")
-    add("--save-steps", type=int, default=25, help="steps between checkpoints")
+    add("--save-steps", type=int, help="steps between checkpoints (default: the task's)")
     add("--wandb", action="store_true", help="report to Weights & Biases")
     add("--wandb-project")
     add("--wandb-run-name")
     add("--trackio", action="store_true", help="report to Trackio")
 
 
+def load_task_answers(args, settings) -> tuple[Path, dict]:
+    """The answers file that args names, or the chapter's notebook; and the functions in it."""
+    from lib.answers import load_answers
+
+    path = args.answers or ROOT / "notebooks" / f"{CHAPTERS[args.task]}.ipynb"
+    return path, load_answers(path, settings.needed_answers())
+
+
 def run_train(args) -> None:
     import importlib.util
     import os
 
-    from lib.answers import load_answers
-    from lib.training import Settings, needed_answers, run_name, train
+    from lib.training import train
 
     report_to = tuple(name for name in ("wandb", "trackio") if getattr(args, name))
     for name in report_to:
@@ -101,13 +118,11 @@ def run_train(args) -> None:
             raise CourseError(f"--{name} needs the package {name}; pip install {name}")
     if args.wandb_project:
         os.environ["WANDB_PROJECT"] = args.wandb_project
-    fields = {name: getattr(args, name) for name in Settings.__dataclass_fields__
-              if hasattr(args, name)}
-    settings = Settings(**fields, report_to=report_to, run_name=args.wandb_run_name)
+    settings = run_class(args.task).from_dict(
+        {**vars(args), "report_to": report_to, "run_name": args.wandb_run_name})
     settings.resolved()  # complain about flags before anything is read
-    answers = args.answers or ROOT / "notebooks" / f"{CHAPTERS[args.task]}.ipynb"
-    functions = load_answers(answers, needed_answers(settings))
-    run_dir = args.output_dir or Path("runs") / args.task / run_name(settings)
+    answers, functions = load_task_answers(args, settings)
+    run_dir = args.output_dir or Path("runs") / args.task / settings.name()
     try:
         train(settings, functions, run_dir, resume=args.resume_from_checkpoint,
               overwrite=args.overwrite)
@@ -122,10 +137,14 @@ def run_train(args) -> None:
 def run_evaluate(args) -> None:
     from lib import evaluation, plots
 
-    models = {args.model: args.model} if args.verb == "evaluate" else {
+    policies = {args.model: args.model} if args.verb == "evaluate" else {
         "base": args.base, "trained": args.trained}
-    results = evaluation.measure_all(models, scorer=args.scorer, num_prompts=args.num_prompts,
-                                      seed=args.seed)
+    settings = evaluation.settings_of(args.task, list(policies.values()), {
+        name: value for name, value in vars(args).items()
+        if name in ("scorer", "prompt_file") and value})
+    _, functions = load_task_answers(args, settings) if settings.judged_by_answers else (None, {})
+    results = evaluation.measure_all(settings, functions, policies, num_prompts=args.num_prompts,
+                                     seed=args.seed)
     print(evaluation.table({name: r["metrics"] for name, r in results.items()}))
     if args.save_plot:
         plots.save(plots.score_histogram(

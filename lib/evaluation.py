@@ -4,6 +4,7 @@ Left out: judging whether a text is *good*. The score is the proxy that training
 the other figures are detectors of what a high score may hide.
 """
 
+import dataclasses
 import math
 import statistics
 from pathlib import Path
@@ -14,8 +15,8 @@ from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
 from lib.monitor import BASELINE, FINAL, HISTORY
-from lib.scoring import get_sentiment_scores, use_scorer
-from lib.tasks import sentiment
+from lib.scoring import get_sentiment_scores
+from lib.tasks import run_class
 
 SAMPLES_PER_PROMPT = 6
 DISTINCT_BLOCK = 20
@@ -77,8 +78,8 @@ def distinct_2(texts: list[str]) -> float:
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 
-def metrics(rows: list[dict]) -> dict[str, dict]:
-    """The table of a validation from its rows; each entry value, low, high, n.
+def text_metrics(rows: list[dict]) -> dict[str, dict]:
+    """What any task's validation reports of its rows; each entry value, low, high, n.
 
     ``distinct_2`` depends on how much text it is taken over, so it is the mean over blocks of
     20 completions, and its n counts blocks. The rows cover a fixed list of prompts evenly,
@@ -88,8 +89,6 @@ def metrics(rows: list[dict]) -> dict[str, dict]:
     blocks = [texts[i::len(texts) // DISTINCT_BLOCK or 1]
               for i in range(len(texts) // DISTINCT_BLOCK or 1)]
     return {
-        "score": mean_interval([row["score"] for row in rows]),
-        "positive_ratio": rate_interval(sum(row["score"] > 0.5 for row in rows), len(rows)),
         "reference_perplexity": perplexity_interval([row["ref_logps"] for row in rows]),
         "distinct_2": mean_interval([distinct_2(block) for block in blocks]),
         "self_ending": rate_interval(sum(row["ended"] for row in rows), len(rows)),
@@ -98,15 +97,9 @@ def metrics(rows: list[dict]) -> dict[str, dict]:
     }
 
 
-def measure(model, tokenizer, reference, *, prompts: list[str] | None = None,
-            temperature: float = 1.0, max_completion_length: int = 40, seed: int = 0) -> dict:
-    """Sample the policy, six completions a prompt: ``{"metrics": ..., "rows": ...}``.
-
-    reference: the model whose perplexity, and the KL to which, are reported: the base policy.
-    prompts: the task's held-out ones by default.
-    ``kl`` is the mean over completions of log pi(x) - log pi_ref(x): k1, in nats a completion.
-    """
-    prompts = (prompts or sentiment.prompts("eval")) * SAMPLES_PER_PROMPT
+def sampled_rows(model, tokenizer, reference, prompts: list[str], *, temperature: float = 1.0,
+                 max_completion_length: int = 40, seed: int = 0) -> list[dict]:
+    """One completion for each of prompts, with its log-probs under model and reference."""
     was_training = model.training
     model.eval()
     ids = sample(model, tokenizer, prompts, temperature=temperature,
@@ -116,37 +109,68 @@ def measure(model, tokenizer, reference, *, prompts: list[str] | None = None,
     logps, ref_logps = (completion_logprobs(m, prompt_ids, ids, tokenizer.pad_token_id)
                         for m in (model, reference))
     model.train(was_training)
-    rows = [{"prompt": p, "completion": t, "completion_ids": i, "score": s,
+    return [{"prompt": p, "completion": t, "completion_ids": i,
              "ended": i[-1] == tokenizer.eos_token_id, "logps": lp, "ref_logps": r}
-            for p, t, i, s, lp, r in
-            zip(prompts, texts, ids, get_sentiment_scores(texts), logps, ref_logps, strict=True)]
-    return {"metrics": metrics(rows), "rows": rows}
+            for p, t, i, lp, r in zip(prompts, texts, ids, logps, ref_logps, strict=True)]
 
 
-def measure_all(policies: dict[str, str], *, scorer: str | None = None,
-                prompts_file: str | Path | None = None, num_prompts: int | None = None,
+def measure(model, tokenizer, reference, *, prompts: list[str], **sampling) -> dict:
+    """Sample the policy, six completions a prompt: ``{"metrics": ..., "rows": ...}``.
+
+    reference: the model whose perplexity, and the KL to which, are reported: the base policy.
+    sampling: temperature, max_completion_length, seed.
+    ``kl`` is the mean over completions of log pi(x) - log pi_ref(x): k1, in nats a completion.
+    """
+    rows = sampled_rows(model, tokenizer, reference, prompts * SAMPLES_PER_PROMPT, **sampling)
+    for row, score in zip(rows, get_sentiment_scores([r["completion"] for r in rows]),
+                          strict=True):
+        row["score"] = score
+    return {"metrics": {
+        "score": mean_interval([row["score"] for row in rows]),
+        "positive_ratio": rate_interval(sum(row["score"] > 0.5 for row in rows), len(rows)),
+        **text_metrics(rows)}, "rows": rows}
+
+
+def settings_of(task: str, paths: list[str], changes: dict):
+    """Settings to measure policies with: those of the last run among paths, else the defaults.
+
+    A run is measured as it was trained (its lengths, its scorer); changes come on top.
+    """
+    kind = run_class(task)
+    settings = kind(model=paths[0])
+    for path in paths:
+        config = Path(path) / models.RUN_CONFIG
+        if config.is_file():
+            written = read_json(config)
+            if written["task"] != task:
+                raise CourseError(f"{path} is a run of the task {written['task']}, not {task}")
+            settings = kind.from_dict(written["settings"])
+    return dataclasses.replace(settings, **changes).resolved()
+
+
+def measure_all(settings, answers, policies: dict[str, str], *, num_prompts: int | None = None,
                 seed: int = 0) -> dict[str, dict]:
-    """``measure`` for each named policy (tiny, Hub id, model or run folder).
+    """The task's validation of each named policy (tiny, Hub id, model or run folder).
 
-    The first one is the reference of all, unless it is a run, whose base policy then is.
+    settings: resolved, of the task. The first policy is the reference of all, unless it is a
+    run, whose base policy then is.
     """
     if num_prompts is not None and num_prompts < 1:
         raise CourseError(f"--num-prompts must be at least 1, not {num_prompts}")
-    prompts = sentiment.prompts("eval", prompts_file)[:num_prompts]
     first = next(iter(policies.values()))
     config = Path(first) / models.RUN_CONFIG
     base = read_json(config)["settings"]["model"] if config.is_file() else first
-    loaded = {path: models.load_policy(models.policy_path(path, "sentiment"))
+    loaded = {path: models.load_policy(models.policy_path(path, settings.task))
               for path in (*policies.values(), base)}
     reference = loaded[base][0]
-    use_scorer(models.scorer_path(first, scorer))
     results = {}
     for name, path in policies.items():
         policy, tokenizer = loaded[path]
         if policy.config.vocab_size != reference.config.vocab_size:
             raise CourseError(f"{path} and {base} do not share a vocabulary; compare a policy "
                               "with the base it was trained from")
-        results[name] = measure(policy, tokenizer, reference, prompts=prompts, seed=seed)
+        results[name] = settings.measure(answers, policy, tokenizer, reference,
+                                         settings.prompts("eval")[:num_prompts], seed)
     return results
 
 
@@ -163,7 +187,8 @@ def grid(columns: dict[str, dict]) -> list[list[str]]:
                 f"n={m['n']}")
 
     return [["", *columns]] + [[label, *(cell(m[key]) for m in columns.values())]
-                               for key, label in LABELS.items()]
+                               for key, label in LABELS.items()
+                               if all(key in m for m in columns.values())]
 
 
 def table(columns: dict[str, dict]) -> str:

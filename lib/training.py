@@ -1,142 +1,28 @@
-"""Presets, TRL's configuration, and one training run from its checks to its files.
+"""TRL's configuration, and one training run from its checks to its files.
 
-    train(Settings(preset="quick"), answers, "runs/mine")
+    train(SentimentRun(preset="quick"), answers, "runs/mine")
 
 Every TRL default that has moved between releases is set here by name.
 """
 
 import dataclasses
 import os
-import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from lib import CourseError, evaluation, grading, models, monitor, plots
+from lib import CourseError, grading, models, monitor, plots
 from lib.files import read_json, write_json
-from lib.rewards import SentimentReward, gate
-from lib.scoring import use_scorer
-from lib.tasks import sentiment
-
-PRESETS = {"quick": 50, "medium": 150, "full": 300}  # optimizer steps
-SHAPINGS, KL_TYPES = ("none", "exponential"), ("none", "forward", "backward")
-DEFAULT_KL_COEF = 0.1
-RECOMMENDED_BETA = 0.2  # measured on the tiny tier: README, "Expected results"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a run's numbers. None means: the value for this model.
-
-    batch_size: completions a forward pass; batch_size * accumulation completions make one
-    optimizer step, and must hold whole groups of num_generations.
-    prompts: a file with one prompt a line, instead of the task's own.
-    beta: coefficient of TRL's own per-token KL(pi||ref) term (GRPOConfig.beta).
-    use_vllm: generate with vLLM in this process, with 0.3 of the GPU's memory.
-    kl_type, kl_coef: the student's sequence-level term, added to the reward.
-    """
-
-    model: str = "tiny"
-    scorer: str | None = None
-    prompts: str | None = None
-    preset: str = "quick"
-    max_steps: int | None = None
-    reward_shaping: str = "none"
-    shaping_temperature: float = 0.25
-    kl_type: str = "none"
-    kl_coef: float = DEFAULT_KL_COEF
-    beta: float = 0.0
-    learning_rate: float | None = None
-    batch_size: int = 16
-    accumulation: int = 4
-    num_generations: int = 8
-    temperature: float = 1.0
-    max_completion_length: int | None = None
-    use_peft: bool = False
-    use_vllm: bool = False
-    seed: int = 42
-    save_steps: int = 25
-    report_to: tuple[str, ...] = ()
-    run_name: str | None = None
-
-    def resolved(self) -> "Settings":
-        """The same settings with every None replaced, checked; raises CourseError."""
-        def one_of(name, value, allowed):
-            if value not in allowed:
-                raise CourseError(f"unknown {name} '{value}'; choose one of {', '.join(allowed)}")
-
-        one_of("preset", self.preset, PRESETS)
-        one_of("reward shaping", self.reward_shaping, SHAPINGS)
-        one_of("KL type", self.kl_type, KL_TYPES)
-        tiny = self.model == "tiny"
-        filled = dataclasses.replace(
-            self,
-            max_steps=PRESETS[self.preset] if self.max_steps is None else self.max_steps,
-            learning_rate=self.learning_rate if self.learning_rate is not None
-            else (2e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
-            max_completion_length=self.max_completion_length or (40 if tiny else 64),
-            run_name=self.run_name or run_name(self))
-        for name, low in (("max_steps", 1), ("batch_size", 1), ("accumulation", 1),
-                          ("num_generations", 2), ("max_completion_length", 1),
-                          ("save_steps", 1)):
-            if getattr(filled, name) < low:
-                why = "; a group of one has no spread, so no advantage" * (low == 2)
-                raise CourseError(f"--{name.replace('_', '-')} must be at least {low}, "
-                                  f"not {getattr(filled, name)}{why}")
-        for name in ("learning_rate", "temperature", "shaping_temperature"):
-            if not 0 < getattr(filled, name) < float("inf"):
-                raise CourseError(f"--{name.replace('_', '-')} must be positive, "
-                                  f"not {getattr(filled, name)}")
-        for name in ("kl_coef", "beta"):
-            if not 0 <= getattr(filled, name) < float("inf"):
-                raise CourseError(f"--{name.replace('_', '-')} must not be negative, "
-                                  f"not {getattr(filled, name)}")
-        if filled.step_batch % filled.num_generations:
-            raise CourseError(
-                f"--batch-size {self.batch_size} x --accumulation {self.accumulation} = "
-                f"{filled.step_batch} completions a step do not divide into groups of "
-                f"--num-generations {self.num_generations}; try --batch-size "
-                f"{self.num_generations}")
-        return filled
-
-    @property
-    def step_batch(self) -> int:
-        """Completions of one optimizer step."""
-        return self.batch_size * self.accumulation
-
-
-def run_name(settings: Settings) -> str:
-    """``{preset}_{shaping}``, ``_kl-{type}`` with a KL term, ``_c{coef}`` off the default.
-
-    TRL's own KL term, which the preset and shaping do not show, adds ``_beta{beta}``.
-    """
-    name = f"{settings.preset}_{settings.reward_shaping}"
-    if settings.kl_type != "none":
-        name += f"_kl-{settings.kl_type}"
-        if settings.kl_coef != DEFAULT_KL_COEF:
-            name += f"_c{settings.kl_coef:g}"
-    return name + (f"_beta{settings.beta:g}" if settings.beta else "")
-
-
-def prompt_rows(prompts: list[str], n: int, seed: int) -> list[str]:
-    """n prompts: passes over all of them, each in an order of its own, in one flat list.
-
-    One "epoch" of the trainer is then the whole run. Shuffling inside TRL would break resume:
-    its sampler draws each epoch's order from a generator that a checkpoint does not hold.
-    """
-    rng = random.Random(seed)
-    rows: list[str] = []
-    while len(rows) < n:
-        rows += rng.sample(prompts, len(prompts))
-    return rows[:n]
+from lib.rewards import gate
+from lib.settings import Settings
+from lib.tasks import run_class
 
 
 def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
@@ -220,7 +106,7 @@ def describe(settings: Settings, device: torch.device) -> dict:
     """The content of training_config.json: settings, versions, commit, device."""
     libraries = ("torch", "transformers", "trl", "datasets", "peft")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"task": "sentiment", "settings": dataclasses.asdict(settings),
+    return {"task": settings.task, "settings": dataclasses.asdict(settings),
             "versions": {lib: version(lib) for lib in libraries}, "git_commit": _commit(),
             "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()}}
 
@@ -247,15 +133,6 @@ def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
                           "another --output-dir")
 
 
-def needed_answers(settings: Settings) -> list[str]:
-    """Names of the student's functions that a run with settings calls."""
-    names = ["sentiment_reward"]
-    names += ["exponential_shaping"] * (settings.reward_shaping == "exponential")
-    names += {"forward": ["forward_kl_bonus"], "backward": ["backward_kl_penalty"],
-              "none": []}[settings.kl_type]
-    return names
-
-
 def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Path, *,
           resume: str | None = None, overwrite: bool = False, live: bool = False) -> Path:
     """Train a policy with GRPO; return the run folder.
@@ -269,7 +146,7 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     both before the run folder is made.
     """
     settings, run_dir = settings.resolved(), Path(run_dir)
-    for name in needed_answers(settings):
+    for name in settings.needed_answers():
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
     check_folder(run_dir, resume is not None, overwrite)
@@ -277,38 +154,36 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
         raise CourseError("--use-vllm needs a CUDA GPU, and there is none; leave it out")
     if settings.use_vllm and find_spec("vllm") is None:
         raise CourseError("--use-vllm needs the package vllm; pip install -e '.[gpu]'")
-    prompts, held_out = (sentiment.prompts(split, settings.prompts) for split in ("train", "eval"))
-    path = models.policy_path(settings.model, "sentiment")
+    prompts, held_out = settings.prompts("train"), settings.prompts("eval")
+    path = models.policy_path(settings.model, settings.task)
     policy, tokenizer = models.load_policy(path)
-    use_scorer(models.scorer_path(settings.model, settings.scorer))
     reference = models.load_policy(path)[0].requires_grad_(False)
-    check_lengths(policy, tokenizer, prompts + held_out, settings.max_completion_length)
+    reward = settings.reward(answers, reference, tokenizer)
+    rows = settings.rows(answers, settings.max_steps * settings.prompts_per_step)
+    check_lengths(policy, tokenizer, rows + held_out, settings.max_completion_length)
 
-    reward = SentimentReward(
-        answers, shaping=settings.reward_shaping, temperature=settings.shaping_temperature,
-        kl_type=settings.kl_type, kl_coef=settings.kl_coef, reference=reference,
-        tokenizer=tokenizer)
+    def measure(policy):
+        return settings.measure(answers, policy, tokenizer, reference, held_out)
+
     config = describe(settings, policy.device)
     checkpoint = _resume_point(run_dir, resume, config)
     if resume is None:
-        _start(run_dir, config, policy, tokenizer, reference, reward, settings)
-    prompts_per_step = settings.step_batch // settings.num_generations
-    recorder = monitor.RunRecorder(run_dir, reward, len(prompts) / prompts_per_step)
+        _start(run_dir, config, measure(policy), reward, settings.num_generations)
+    recorder = monitor.RunRecorder(run_dir, reward, len(prompts) / settings.prompts_per_step)
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     recorder.rewind(step, read_json(run_dir / monitor.HISTORY) if checkpoint else [])
 
     callbacks = [recorder, monitor.Progress()]
     callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
-    rows = prompt_rows(prompts, settings.max_steps * prompts_per_step, settings.seed)
     with _told_when_disk_is_full(run_dir):
         policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
                               callbacks)
-        _finish(run_dir, policy, tokenizer, reference, settings, recorder.history)
+        _finish(run_dir, policy, tokenizer, recorder.history, measure)
     return run_dir
 
 
-def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, live: bool = True,
-               **settings) -> Path | None:
+def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, task: str = "sentiment",
+               live: bool = True, **settings) -> Path | None:
     """A notebook's training cell: train into ``runs/{run_dir}``, replace what was there, draw.
 
     While nbgrader executes a submission no experiment runs, and the result is None: grades
@@ -317,7 +192,8 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, live: bo
     if grading():
         print("Skipped while grading.")
         return None
-    return train(Settings(**settings), answers, Path("runs") / run_dir, overwrite=True, live=live)
+    return train(run_class(task)(**settings), answers, Path("runs") / run_dir,
+                 overwrite=True, live=live)
 
 
 def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | None:
@@ -334,22 +210,15 @@ def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | Non
     return find_checkpoint(run_dir, resume)
 
 
-def _start(run_dir, config, policy, tokenizer, reference, reward, settings) -> None:
-    """Measure the base policy, try the reward on what it wrote, then make the run folder."""
-    baseline = _measure(policy, tokenizer, reference, settings)
-    rows = baseline["rows"][: settings.num_generations]
+def _start(run_dir, config, baseline, reward, num_generations) -> None:
+    """Try the reward on what the base policy wrote, then make the run folder."""
+    rows = baseline["rows"][:num_generations]
     gate("reward", reward([r["prompt"] for r in rows], [r["completion"] for r in rows],
                           completion_ids=[r["completion_ids"] for r in rows]), len(rows))
     if run_dir.exists():  # refused before, unless --overwrite
         shutil.rmtree(run_dir)
     write_json(run_dir / models.RUN_CONFIG, config)
     write_json(run_dir / monitor.BASELINE, baseline)
-
-
-def _measure(policy, tokenizer, reference, settings) -> dict:
-    return evaluation.measure(policy, tokenizer, reference, temperature=settings.temperature,
-                              max_completion_length=settings.max_completion_length,
-                              prompts=sentiment.prompts("eval", settings.prompts))
 
 
 def _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows, callbacks):
@@ -368,7 +237,7 @@ def _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
     return trainer.model.merge_and_unload() if settings.use_peft else trainer.model
 
 
-def _finish(run_dir, policy, tokenizer, reference, settings, history) -> None:
+def _finish(run_dir, policy, tokenizer, history, measure) -> None:
     """Save the trained policy, measure it, draw the curves; the measurement comes last, so
     that a folder with final_validation.json is a finished run."""
     unfinished = run_dir / ".final"
@@ -378,7 +247,7 @@ def _finish(run_dir, policy, tokenizer, reference, settings, history) -> None:
     shutil.rmtree(run_dir / "final", ignore_errors=True)
     unfinished.rename(run_dir / "final")
     plots.save(plots.history({run_dir.name: history}), run_dir / monitor.CURVES)
-    write_json(run_dir / monitor.FINAL, _measure(policy, tokenizer, reference, settings))
+    write_json(run_dir / monitor.FINAL, measure(policy))
 
 
 @contextmanager

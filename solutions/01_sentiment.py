@@ -70,7 +70,8 @@ print(preflight.report(short=True))
 
 # %%
 policy, tokenizer = models.load_policy(models.policy_path(MODEL, "sentiment"))
-base = evaluation.measure(policy, tokenizer, reference=policy)
+base = evaluation.measure(policy, tokenizer, reference=policy,
+                          prompts=sentiment.prompts("eval"))
 
 for row in base["rows"][:6]:
     print(f"{row['score']:.2f}  {row['prompt']}|{row['completion']}")

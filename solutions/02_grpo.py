@@ -205,10 +205,10 @@ plots.show(plots.panels({
     ("Dead groups", "hit rate p", "share of groups"): {
         f"G = {size}": (rates, [dead for _, dead in s])
         for size, s in shares.items()},
-}, style="o-", xscale="logit", alt="Left: the share of groups with at least one "
-    "hit rises with the hit rate and with G. Right: nearly all groups are dead "
-    f"at a hit rate of 0.001 ({shares[8][0][1]:.1%} for G = 8), fewest in the "
-    "middle, and many are dead again near 1."))
+}, style="o-", xscale="logit", alt="Left: the share of groups with at least "
+    "one hit rises with the hit rate and with G. Right: nearly all groups are "
+    f"dead at a hit rate of 0.001 ({shares[8][0][1]:.1%} for G = 8), fewest in "
+    "the middle, and many are dead again near 1."))
 for size, points in shares.items():
     print(f"G = {size}: {points[0][1]:.1%} of the groups are dead at p = 0.001")
 
@@ -497,7 +497,8 @@ def show_clipping():
     plots.show(plots.panels({
         (f"Advantage {a:+.0f}", "importance ratio", "surrogate"): {
             "not clipped": (x, a * x), "epsilon 0.2": (x, y(a, 0.2, 0.2)),
-            "0.2 below, 0.28 above": (x, y(a, 0.2, 0.28))} for a in (1.0, -1.0)},
+            "0.2 below, 0.28 above": (x, y(a, 0.2, 0.28))}
+        for a in (1.0, -1.0)},
         alt="The surrogate against the importance ratio. With a positive "
         "advantage it is flat above the upper bound, with a negative one flat "
         "below the lower bound, which is the same in both."))
@@ -584,7 +585,7 @@ def show_estimators():
     k3 = kl_k3(policy.logits, reference.logits)
     terms = {"k1": difference, "k2": difference**2 / 2, "k3": k3,
              "k3 x ratio": k3 * ratio}
-    weights = policy.probs.detach()  # the expectation: a weighted sum, no sample
+    weights = policy.probs.detach()  # an expectation is a weighted sum
 
     def slope(value):
         return torch.autograd.grad(value, logits, retain_graph=True)[0]
@@ -595,9 +596,10 @@ def show_estimators():
             "grad KL(ref||pi)": (range(1, 7), slope(back)),
             f"E[grad {name}]": (range(1, 7), slope((weights * term).sum()))}
         for name, term in terms.items()}, columns=2, style="o",
-        alt="Expected gradients for each of six tokens. k1: all zero. k2: equal "
-        "to the gradient of KL(pi||ref). k3: equal to that of KL(ref||pi). k3 "
-        "times the importance ratio: equal to that of KL(pi||ref) again."))
+        alt="Expected gradients for each of six tokens. k1: all zero. k2: "
+        "equal to the gradient of KL(pi||ref). k3: equal to that of "
+        "KL(ref||pi). k3 times the importance ratio: equal to that of "
+        "KL(pi||ref) again."))
     print(f"KL(pi||ref) = {away.item():.4f} nats")
     for name, term in terms.items():
         print(f"expected value of {name}: {(weights * term).sum().item():.4f}")
@@ -960,20 +962,23 @@ if HISTORY:
     mine = HISTORY["your loop"]
 
     def column(key, factor=1):
-        return [row["step"] for row in mine], [factor * row[key] for row in mine]
+        return ([row["step"] for row in mine],
+                [factor * row[key] for row in mine])
 
     plots.show(plots.panels({
         ('Loss with loss_type="grpo"', "step", "loss"): {
             "loss": column("loss, grpo"), "beta x KL": column("kl", 0.2)},
         ('Loss with loss_type="dapo"', "step", "loss"): {
             "loss": column("loss, dapo")},
-        ("Gradient", "step", "norm"): {"gradient norm": column("gradient norm")},
-    }, alt=f"Over {len(mine)} steps the reward rises from {mine[0]['score']:.2f} to "
-        f"{mine[-1]['score']:.2f}. The grpo loss starts at "
-        f"{abs(mine[0]['loss, grpo']):.3f} and ends at {mine[-1]['loss, grpo']:.3f}; "
-        "it equals beta times the KL. The dapo loss jumps about, mostly below "
-        f"zero. The gradient norm is {mine[0]['gradient norm']:.2f} at the first "
-        f"step and {min(column('gradient norm')[1]):.2f} at its smallest."))
+        ("Gradient", "step", "norm"): {
+            "gradient norm": column("gradient norm")},
+    }, alt=f"Over {len(mine)} steps the reward rises from "
+        f"{mine[0]['score']:.2f} to {mine[-1]['score']:.2f}. The grpo loss "
+        f"starts at {abs(mine[0]['loss, grpo']):.3f} and ends at "
+        f"{mine[-1]['loss, grpo']:.3f}; it equals beta times the KL. The dapo "
+        "loss jumps about, mostly below zero. The gradient norm is "
+        f"{mine[0]['gradient norm']:.2f} at the first step and "
+        f"{min(column('gradient norm')[1]):.2f} at its smallest."))
 
 # %% [markdown]
 # The reward rose all the while. The `grpo` loss starts at 0 and **rises**: it is $\beta$ times the KL, averaged over completions, and the KL grows because the policy learns. The
@@ -999,8 +1004,9 @@ if not grading():
     for g, values in other.items():
         mean = statistics.fmean(values)
         half = 2.776 * statistics.stdev(values) / 5**0.5
-        verdict.append(f"G = {g} against G = 8: mean difference {mean:+.3f}, 95 % "
-                       f"interval {mean - half:+.3f} to {mean + half:+.3f}")
+        verdict.append(
+            f"G = {g} against G = 8: mean difference {mean:+.3f}, "
+            f"95 % interval {mean - half:+.3f} to {mean + half:+.3f}")
 
     def by_seed(results):
         return {f"seed {seed}": (list(map(str, results)),
@@ -1008,7 +1014,8 @@ if not grading():
                 for seed in SEEDS}
 
     plots.show(plots.panels({
-        ("Each seed", "group size G", "mean reward at the end"): by_seed(finals),
+        ("Each seed", "group size G", "mean reward at the end"):
+            by_seed(finals),
         ("Difference from G = 8, same seed", "group size G", "difference"):
             by_seed(other)}, style="o",
         alt="Mean reward at the end by group size, for five seeds. "

@@ -1,1 +1,10 @@
-"""One module a task: its prompts, its disjoint splits, its metrics."""
+"""One module a task: its settings, prompts, reward and validation."""
+
+from importlib import import_module
+
+CHAPTERS = {"sentiment": "01_sentiment", "persona": "03_persona"}
+
+
+def run_class(task: str) -> type:
+    """The settings class of a task; imported on demand, for each pulls in what it needs."""
+    return import_module(f"lib.tasks.{task}").RUN

@@ -1,10 +1,20 @@
-"""Film reviews: prompts and their disjoint splits."""
+"""Film reviews that please a star classifier: settings, prompts, reward, validation."""
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from lib import CourseError
+from lib import CourseError, evaluation, models
+from lib.rewards import SentimentReward
+from lib.scoring import use_scorer
+from lib.settings import Settings, prompt_rows
 from lib.tiny.corpus import openings
+
+PRESETS = {"quick": 50, "medium": 150, "full": 300}  # optimizer steps
+SHAPINGS, KL_TYPES = ("none", "exponential"), ("none", "forward", "backward")
+DEFAULT_KL_COEF = 0.1
+RECOMMENDED_BETA = 0.2  # measured on the tiny tier: README, "Expected results"
 
 PROMPT_SEED = 20  # fixes the split for everyone: training never sees an evaluation prompt
 EVAL_PROMPTS = 40
@@ -34,3 +44,76 @@ def _read(path: Path) -> list[str]:
         raise CourseError(f"{path} has {len(distinct)} distinct prompts, at least 10 are needed; "
                           "write one a line")
     return distinct
+
+
+@dataclass(frozen=True)
+class SentimentRun(Settings):
+    """Settings of chapter 1's task.
+
+    scorer: the star classifier, None for the one that belongs to the model.
+    prompt_file: a file with one prompt a line, instead of the task's own.
+    kl_type, kl_coef: the student's sequence-level term, added to the reward.
+    """
+
+    task: ClassVar[str] = "sentiment"
+
+    preset: str = "quick"
+    scorer: str | None = None
+    prompt_file: str | None = None
+    reward_shaping: str = "none"
+    shaping_temperature: float = 0.25
+    kl_type: str = "none"
+    kl_coef: float = DEFAULT_KL_COEF
+
+    def check(self) -> None:
+        for name, value, allowed in (("preset", self.preset, PRESETS),
+                                     ("reward shaping", self.reward_shaping, SHAPINGS),
+                                     ("KL type", self.kl_type, KL_TYPES)):
+            if value not in allowed:
+                raise CourseError(f"unknown {name} '{value}'; choose one of {', '.join(allowed)}")
+        self._between(0, float("inf"), "shaping_temperature", open_low=True)
+        self._between(0, float("inf"), "kl_coef")
+
+    def defaults(self) -> dict:
+        tiny = self.model == "tiny"
+        return {"max_steps": PRESETS[self.preset], "save_steps": 25,
+                "learning_rate": (2e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
+                "max_completion_length": 40 if tiny else 64, "run_name": self.name()}
+
+    def name(self) -> str:
+        """``{preset}_{shaping}``, ``_kl-{type}`` with a KL term, ``_c{coef}`` off the default.
+
+        TRL's own KL term, which the preset and shaping do not show, adds ``_beta{beta}``.
+        """
+        name = f"{self.preset}_{self.reward_shaping}"
+        if self.kl_type != "none":
+            name += f"_kl-{self.kl_type}"
+            if self.kl_coef != DEFAULT_KL_COEF:
+                name += f"_c{self.kl_coef:g}"
+        return name + (f"_beta{self.beta:g}" if self.beta else "")
+
+    def needed_answers(self) -> list[str]:
+        return ["sentiment_reward", *["exponential_shaping"] * (self.reward_shaping != "none"),
+                *{"forward": ["forward_kl_bonus"], "backward": ["backward_kl_penalty"],
+                  "none": []}[self.kl_type]]
+
+    def prompts(self, split: str) -> list[str]:
+        return prompts(split, self.prompt_file)
+
+    def rows(self, answers, n: int) -> list[str]:
+        return prompt_rows(self.prompts("train"), n, self.seed)
+
+    def reward(self, answers, reference, tokenizer) -> SentimentReward:
+        use_scorer(models.scorer_path(self.model, self.scorer))
+        return SentimentReward(
+            answers, shaping=self.reward_shaping, temperature=self.shaping_temperature,
+            kl_type=self.kl_type, kl_coef=self.kl_coef, reference=reference, tokenizer=tokenizer)
+
+    def measure(self, answers, policy, tokenizer, reference, prompts, seed=0) -> dict:
+        use_scorer(models.scorer_path(self.model, self.scorer))
+        return evaluation.measure(policy, tokenizer, reference, prompts=prompts, seed=seed,
+                                  temperature=self.temperature,
+                                  max_completion_length=self.max_completion_length)
+
+
+RUN = SentimentRun

@@ -11,10 +11,10 @@ from lib.evaluation import (
     distinct_2,
     mean_interval,
     measure,
-    metrics,
     perplexity_interval,
     rate_interval,
     sample,
+    text_metrics,
 )
 from lib.tasks import sentiment
 
@@ -69,6 +69,10 @@ def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
     result = measure(policy, tokenizer, policy, prompts=sentiment.prompts("eval")[:6],
                      max_completion_length=12)
     assert result["metrics"]["kl"]["value"] == result["metrics"]["kl"]["high"] == 0
+    scores = [row["score"] for row in result["rows"]]
+    assert result["metrics"]["score"]["value"] == pytest.approx(statistics.fmean(scores))
+    assert result["metrics"]["positive_ratio"]["value"] == pytest.approx(
+        statistics.fmean(score > 0.5 for score in scores))
     for row in result["rows"]:
         assert row["ended"] == (row["completion_ids"][-1] == tokenizer.eos_token_id)
         assert tokenizer.eos_token_id not in row["completion_ids"][:-1]
@@ -76,12 +80,11 @@ def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
 
 
 def test_metrics_come_from_the_rows():
-    rows = [{"completion": f"word{i} two three", "score": i / 59, "completion_ids": [1, 2],
+    rows = [{"completion": f"word{i} two three", "completion_ids": [1, 2],
              "ended": i < 15, "logps": [-1.0, -1.0], "ref_logps": [-2.0, -1.5]}
             for i in range(60)]
-    got = metrics(rows)
-    assert got["score"]["value"] == pytest.approx(0.5)
-    assert got["positive_ratio"]["value"] == 0.5 and got["self_ending"]["value"] == 0.25
+    got = text_metrics(rows)
+    assert got["self_ending"]["value"] == 0.25
     assert got["kl"]["value"] == pytest.approx(1.5)
     assert got["reference_perplexity"]["value"] == pytest.approx(math.exp(1.75))
     assert got["distinct_2"]["n"] == 3

@@ -11,7 +11,8 @@ import torch
 from grading.release import source_notebook
 from lib.checks import grpo
 from lib.tasks import sentiment
-from lib.training import Settings, grpo_config
+from lib.tasks.sentiment import SentimentRun
+from lib.training import grpo_config
 from tests import adapter
 
 MOVED = (f"TRL {version('trl')} no longer computes what chapter 2 teaches: read its release notes, "
@@ -67,7 +68,7 @@ def test_a_step_of_the_real_trainer(scale, tiny, tmp_path):
     from trl import GRPOTrainer
 
     policy, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
-    options = Settings(max_steps=2, batch_size=16, accumulation=1, beta=0.2).resolved()
+    options = SentimentRun(max_steps=2, batch_size=16, accumulation=1, beta=0.2).resolved()
     config = grpo_config(options, tmp_path, policy.device)
     config.scale_rewards, config.save_strategy = scale, "no"
     rewards, compared = [], []

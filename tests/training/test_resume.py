@@ -15,7 +15,8 @@ from lib import CourseError
 from lib.__main__ import main
 from lib.files import read_json
 from lib.monitor import FINAL, HISTORY, SAMPLES, is_sealed, read_samples
-from lib.training import Settings, find_checkpoint, train
+from lib.tasks.sentiment import SentimentRun
+from lib.training import find_checkpoint, train
 
 STEPS, SAVE = 9, 2
 # A KL term of each kind, two forward passes a step: everything that draws or keeps state.
@@ -110,6 +111,6 @@ def test_a_damaged_checkpoint_named_by_path_is_refused(whole, tmp_path):
 
 def test_other_settings_are_refused(whole, answers):
     with pytest.raises(CourseError, match=r"other settings .*seed 3 -> 4"):
-        train(Settings(max_steps=STEPS, save_steps=SAVE, batch_size=8, accumulation=2,
+        train(SentimentRun(max_steps=STEPS, save_steps=SAVE, batch_size=8, accumulation=2,
                        num_generations=4, max_completion_length=12, beta=0.1,
                        kl_type="forward", seed=4), answers, whole, resume="auto")

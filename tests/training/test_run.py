@@ -11,9 +11,11 @@ from lib import evaluation, models
 from lib.__main__ import main
 from lib.files import read_json
 from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, read_samples
-from lib.training import Settings, grpo_config, prompt_rows, run_name, train
+from lib.settings import prompt_rows
+from lib.tasks.sentiment import SentimentRun
+from lib.training import grpo_config, train
 
-SMALL = Settings(max_steps=3, batch_size=8, accumulation=2, num_generations=4,
+SMALL = SentimentRun(max_steps=3, batch_size=8, accumulation=2, num_generations=4,
                  max_completion_length=10, save_steps=2)
 
 
@@ -69,7 +71,8 @@ def test_the_saved_policy_is_the_one_that_was_measured(run_dir):
     rows = evaluation.rows(run_dir)
     policy, tokenizer = models.load_policy(models.policy_path(str(run_dir), "sentiment"))
     reference, _ = models.load_policy(models.policy_path("tiny", "sentiment"))
-    again = evaluation.measure(policy, tokenizer, reference, max_completion_length=10)["rows"]
+    again = evaluation.measure(policy, tokenizer, reference, max_completion_length=10,
+                              prompts=SMALL.prompts("eval"))["rows"]
     assert [r["completion_ids"] for r in again] == [r["completion_ids"] for r in rows]
 
 
@@ -200,11 +203,11 @@ def test_prompt_rows_are_whole_passes():
 
 
 @pytest.mark.parametrize("settings, name", [
-    (Settings(), "quick_none"), (Settings(preset="full", reward_shaping="exponential"),
+    (SentimentRun(), "quick_none"), (SentimentRun(preset="full", reward_shaping="exponential"),
                                  "full_exponential"),
-    (Settings(kl_type="forward"), "quick_none_kl-forward"),
-    (Settings(preset="medium", kl_type="backward", kl_coef=0.25),
+    (SentimentRun(kl_type="forward"), "quick_none_kl-forward"),
+    (SentimentRun(preset="medium", kl_type="backward", kl_coef=0.25),
      "medium_none_kl-backward_c0.25"),
-    (Settings(beta=0.2), "quick_none_beta0.2")])
+    (SentimentRun(beta=0.2), "quick_none_beta0.2")])
 def test_run_names(settings, name):
-    assert run_name(settings) == settings.resolved().run_name == name
+    assert settings.name() == settings.resolved().run_name == name

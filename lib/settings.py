@@ -1,0 +1,144 @@
+"""What decides a run's numbers: the settings that all tasks share.
+
+A task (``lib/tasks/``) adds its own fields, and says how its prompts, reward and validation
+are made; ``lib.training.train`` does the rest.
+"""
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lib import CourseError
+
+
+def prompt_rows(prompts: list[str], n: int, seed: int) -> list[str]:
+    """n prompts: passes over all of them, each in an order of its own, in one flat list.
+
+    One "epoch" of the trainer is then the whole run. Shuffling inside TRL would break resume:
+    its sampler draws each epoch's order from a generator that a checkpoint does not hold.
+    """
+    rng = random.Random(seed)
+    rows: list[str] = []
+    while len(rows) < n:
+        rows += rng.sample(prompts, len(prompts))
+    return rows[:n]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run. None means: the value for this task and model (``defaults``).
+
+    batch_size: completions a forward pass; batch_size * accumulation completions make one
+    optimizer step, and must hold whole groups of num_generations.
+    beta: coefficient of TRL's own per-token KL(pi||ref) term (GRPOConfig.beta).
+    use_vllm: generate with vLLM in this process, with 0.3 of the GPU's memory.
+    """
+
+    task: ClassVar[str]
+    judged_by_answers: ClassVar[bool] = False  # whether measure calls the student's functions
+
+    model: str = "tiny"
+    max_steps: int | None = None
+    beta: float = 0.0
+    learning_rate: float | None = None
+    batch_size: int = 16
+    accumulation: int = 4
+    num_generations: int = 8
+    temperature: float = 1.0
+    max_completion_length: int | None = None
+    use_peft: bool = False
+    use_vllm: bool = False
+    seed: int = 42
+    save_steps: int | None = None
+    report_to: tuple[str, ...] = ()
+    run_name: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "Settings":
+        """Settings from those of values (flags, a training_config.json) that are fields."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value
+                      for name, value in values.items() if name in names})
+
+    def resolved(self) -> "Settings":
+        """The same settings with every None replaced, checked; raises CourseError."""
+        self.check()
+        fill = {name: value for name, value in self.defaults().items()
+                if getattr(self, name) is None}
+        filled = dataclasses.replace(self, **fill)
+        filled._at_least(1, "max_steps", "batch_size", "accumulation", "max_completion_length",
+                         "save_steps")
+        filled._at_least(2, "num_generations")
+        filled._between(0, float("inf"), "learning_rate", "temperature", open_low=True)
+        filled._between(0, float("inf"), "beta")
+        if filled.step_batch % filled.num_generations:
+            raise CourseError(
+                f"--batch-size {self.batch_size} x --accumulation {self.accumulation} = "
+                f"{filled.step_batch} completions a step do not divide into groups of "
+                f"--num-generations {self.num_generations}; try --batch-size "
+                f"{self.num_generations}")
+        return filled
+
+    def _at_least(self, low: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < low:
+                why = "; a group of one has no spread, so no advantage" * (low == 2)
+                raise CourseError(f"--{name.replace('_', '-')} must be at least {low}, "
+                                  f"not {getattr(self, name)}{why}")
+
+    def _between(self, low: float, high: float, *names: str, open_low: bool = False) -> None:
+        """Raise CourseError unless low <= value <= high, finite; low itself is out if open_low."""
+        for name in names:
+            value = getattr(self, name)
+            if (low < value < float("inf") and value <= high) or (value == low and not open_low):
+                continue
+            if high < float("inf"):
+                want = f"be between {low:g} and {high:g}"
+            else:
+                want = "be positive" if open_low else "not be negative"
+            raise CourseError(f"--{name.replace('_', '-')} must {want}, not {value}")
+
+    @property
+    def step_batch(self) -> int:
+        """Completions of one optimizer step."""
+        return self.batch_size * self.accumulation
+
+    @property
+    def prompts_per_step(self) -> int:
+        return self.step_batch // self.num_generations
+
+    # What a task has to say.
+
+    def defaults(self) -> dict:
+        """Values for the fields that are None, max_steps and run_name among them."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise CourseError when a field of the task's own has a bad value."""
+
+    def name(self) -> str:
+        """The run name that follows from the settings."""
+        raise NotImplementedError
+
+    def needed_answers(self) -> list[str]:
+        """Names of the student's functions that this run calls."""
+        raise NotImplementedError
+
+    def prompts(self, split: str) -> list[str]:
+        """Prompts without examples of one split, "train" or "eval", disjoint."""
+        raise NotImplementedError
+
+    def rows(self, answers: Mapping[str, Callable], n: int) -> list[str]:
+        """The n prompts of the whole run, in order."""
+        raise NotImplementedError
+
+    def reward(self, answers: Mapping[str, Callable], reference, tokenizer) -> Callable:
+        """The reward function that TRL calls; its ``rows`` are the completions of its last call."""
+        raise NotImplementedError
+
+    def measure(self, answers: Mapping[str, Callable], policy, tokenizer, reference,
+                prompts: list[str], seed: int = 0) -> dict:
+        """Validate policy on prompts: ``{"metrics": ..., "rows": ...}``."""
+        raise NotImplementedError
