@@ -1,12 +1,13 @@
-"""Expected results of chapter 1 on the tiny tier: five seeds, with and without KL.
+"""Expected results on the tiny tier, five seeds: the README's tables. Not a test.
 
-    .venv/bin/python benchmarks/five_seeds.py            # preset quick, about 10 minutes
+    .venv/bin/python benchmarks/five_seeds.py                          # chapter 1, about 7 minutes
     .venv/bin/python benchmarks/five_seeds.py --preset full --seeds 1
-
-Prints the README's table. Not a test: the training tier checks one seed of it.
+    .venv/bin/python benchmarks/five_seeds.py --task persona           # chapter 3, about 15 minutes
 """
 
 import argparse
+import contextlib
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,40 +15,53 @@ from pathlib import Path
 from grading.release import write_source
 from lib import evaluation
 from lib.answers import load_answers
-from lib.tasks.sentiment import RECOMMENDED_BETA, SentimentRun
+from lib.tasks import CHAPTERS, run_class
+from lib.tasks.sentiment import RECOMMENDED_BETA
 from lib.training import train
 
-COLUMNS = ("score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending", "kl")
+COLUMNS = {
+    "sentiment": ("score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending",
+                  "kl"),
+    "persona": ("musclebob_rate", "spongebob_rate", "coherent_rate", "reference_perplexity",
+                "self_ending", "kl")}
+VARIANTS = {
+    "sentiment": {"no KL": {}, f"beta {RECOMMENDED_BETA:g}": {"beta": RECOMMENDED_BETA}},
+    "persona": {"examples": {}, "plain": {"fewshot_ratio": 0.0},
+                "plain, noise on ties": {"fewshot_ratio": 0.0, "tie_noise": 0.1}}}
 
 
-def row(name: str, metrics: dict, seconds: float | None = None) -> str:
+def row(name: str, columns, metrics: dict, seconds: float | None = None) -> str:
     cells = [f"{metrics[key]['value']:.{0 if metrics[key]['value'] > 99 else 2}f}"
-             for key in COLUMNS]
+             for key in columns]
     return f"| {name} | {' | '.join(cells)} | {f'{seconds:.0f}' if seconds else ''} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="sentiment", choices=COLUMNS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    labels = " | ".join(evaluation.LABELS[key] for key in COLUMNS)
+    columns, kind = COLUMNS[args.task], run_class(args.task)
+    labels = " | ".join(evaluation.LABELS[key] for key in columns)
     print(f"| run | {labels} | seconds |".replace("||ref", "‖ref"))  # a bar ends a table cell
-    print("|---" * (len(COLUMNS) + 2) + "|")
+    print("|---" * (len(columns) + 2) + "|")
     with tempfile.TemporaryDirectory() as folder:
-        answers = load_answers(write_source(Path(folder), "01_sentiment"), ["sentiment_reward"])
-        for beta in (0.0, RECOMMENDED_BETA):
+        notebook = write_source(Path(folder), CHAPTERS[args.task])
+        base_shown = False
+        for name, changes in VARIANTS[args.task].items():
             for seed in range(1, args.seeds + 1):
                 start = time.perf_counter()
-                run = train(SentimentRun(preset=args.preset, seed=seed, beta=beta), answers,
-                            Path(folder) / f"{beta}-{seed}")
-                name = f"beta {beta:g}" if beta else "no KL"
-                results = evaluation.side_by_side({f"{name}, seed {seed}": run})
-                for title, metrics in results.items():
-                    if title != "base":
-                        print(row(title, metrics, time.perf_counter() - start), flush=True)
-                    elif not beta and seed == 1:
-                        print(row(title, metrics))
+                settings = kind.from_dict({"preset": args.preset, "seed": seed, **changes})
+                answers = load_answers(notebook, settings.needed_answers())
+                with contextlib.redirect_stdout(sys.stderr):
+                    run = train(settings, answers, Path(folder) / f"{name}-{seed}")
+                base, trained = evaluation.side_by_side({name: run}).values()
+                if not base_shown:
+                    print(row("base", columns, base))
+                    base_shown = True
+                print(row(f"{name}, seed {seed}", columns, trained, time.perf_counter() - start),
+                      flush=True)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ def build_parser() -> Parser:
     sentiment = tasks.add_parser("sentiment", help="positive film reviews (chapter 1)")
     add_sentiment_flags(sentiment)
     add_train_flags(sentiment)
+    persona = tasks.add_parser("persona", help="change one fact (chapter 3)")
+    add_persona_flags(persona)
+    add_train_flags(persona)
 
     for verb, models in (("evaluate", ("model",)), ("compare", ("base", "trained"))):
         p = verbs.add_parser(verb, help={"evaluate": "measure one policy",
@@ -71,6 +74,18 @@ def add_sentiment_flags(p: Parser) -> None:
         help="one prompt a line (default: the task's)")
 
 
+def add_persona_flags(p: Parser) -> None:
+    add = p.add_argument
+    add("--epochs", type=int, default=5, help="passes over the training questions")
+    add("--num-samples", type=int, default=128, help="training questions")
+    shots = p.add_mutually_exclusive_group()
+    shots.add_argument("--fewshot-ratio", type=float, default=0.15,
+                       help="share of training prompts that show examples")
+    shots.add_argument("--no-fewshot", dest="fewshot_ratio", action="store_const", const=0.0)
+    add("--reward-function", default="persona", metavar="persona|robust")
+    add("--tie-noise", type=float, default=0.0, help="noise on the rewards: a remedy that is none")
+
+
 def add_train_flags(p: Parser) -> None:
     """The flags that every task has."""
     add = p.add_argument
@@ -83,7 +98,9 @@ def add_train_flags(p: Parser) -> None:
     add("--seed", type=int, default=42)
     add("--max-steps", type=int, help="optimizer steps (default: the task's)")
     add("--learning-rate", type=float)
-    add("--beta", type=float, default=0.0, help="TRL's KL(pi||ref) term in the loss")
+    add("--beta", type=float, help="TRL's KL(pi||ref) term in the loss (default: the task's)")
+    add("--refuse-hopeless", action="store_true",
+        help="do not train where a sample shows nothing to learn from")
     add("--use-peft", action="store_true", help="train a LoRA adapter only")
     add("--use-vllm", action="store_true", help="generate with vLLM (needs a GPU)")
     add("--batch-size", type=int, default=16, help="completions a forward pass")
@@ -125,7 +142,7 @@ def run_train(args) -> None:
     run_dir = args.output_dir or Path("runs") / args.task / settings.name()
     try:
         train(settings, functions, run_dir, resume=args.resume_from_checkpoint,
-              overwrite=args.overwrite)
+              overwrite=args.overwrite, refuse_hopeless=args.refuse_hopeless)
     except NotImplementedError as error:
         raise CourseError(f"not solved yet in {answers}: {error}") from None
     except KeyboardInterrupt:
@@ -148,8 +165,9 @@ def run_evaluate(args) -> None:
     print(evaluation.table({name: r["metrics"] for name, r in results.items()}))
     if args.save_plot:
         plots.save(plots.score_histogram(
-            {name: [row["score"] for row in r["rows"]] for name, r in results.items()}),
-            args.save_plot)
+            {name: [row["score"] for row in r["rows"]] for name, r in results.items()})
+            if args.task == "sentiment" else
+            plots.detectors({name: r["metrics"] for name, r in results.items()}), args.save_plot)
         print(f"picture: {args.save_plot}")
 
 

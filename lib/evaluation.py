@@ -14,7 +14,7 @@ import torch
 from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
-from lib.monitor import BASELINE, FINAL, HISTORY
+from lib.monitor import BASELINE, FINAL, HISTORY, alarms
 from lib.scoring import get_sentiment_scores
 from lib.tasks import run_class
 
@@ -175,6 +175,8 @@ def measure_all(settings, answers, policies: dict[str, str], *, num_prompts: int
 
 
 LABELS = {"score": "mean score", "positive_ratio": "positive ratio",
+          "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
+          "coherent_rate": "coherent",
           "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
           "self_ending": "ends by itself", "kl": "KL(pi||ref), nats", "length": "length, tokens"}
 
@@ -225,23 +227,41 @@ def verdict(run_dir: Path) -> list[str]:
     """What a finished run shows, as lines: the table, then what is wrong and what to try."""
     before, after = (read_json(Path(run_dir) / name)["metrics"] for name in (BASELINE, FINAL))
     history = read_json(Path(run_dir) / HISTORY)
-    score, kept = after["score"], after["self_ending"]
-    findings = []
-    if score["low"] <= before["score"]["high"]:
-        findings.append("no clear gain in score: the intervals overlap. Train longer, or raise "
-                        "--learning-rate")
-    if after["reference_perplexity"]["low"] > 1.5 * before["reference_perplexity"]["value"]:
-        findings.append("reward hacking: the base policy finds these texts unlikely (perplexity "
-                        "over 1.5 x the base's). Raise --beta, or train for fewer steps")
-    if kept["high"] < 0.8 * before["self_ending"]["value"]:
-        findings.append("completions stopped ending by themselves. Raise --beta, or train for "
-                        "fewer steps")
-    if after["distinct_2"]["high"] < 0.5 * before["distinct_2"]["value"]:
-        findings.append("mode collapse: the completions repeat one another. A KL term with an "
-                        "entropy part helps: --beta, in place of --kl-type")
-    tied = statistics.fmean(row.get("tied_groups", 0) for row in history[-10:])
-    if tied > 0.5:
-        findings.append(f"{tied:.0%} of the last groups had equal rewards and taught nothing. "
-                        "Raise --temperature or --num-generations")
+    found = (_persona_findings if "musclebob_rate" in after else _score_findings)(before, after)
+    found += [f"{name}: {remedy}" for name, remedy in alarms(history[-10:]).items()
+              if name not in alarms(history[:10])]
     return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),
-            *(f"- {finding}" for finding in findings or ["no alarm: a healthy run"])]
+            *(f"- {finding}" for finding in found or ["no alarm: a healthy run"])]
+
+
+def _score_findings(before: dict, after: dict) -> list[str]:
+    found = []
+    if after["score"]["low"] <= before["score"]["high"]:
+        found.append("no clear gain in score: the intervals overlap. Train longer, or raise "
+                     "--learning-rate")
+    if after["reference_perplexity"]["low"] > 1.5 * before["reference_perplexity"]["value"]:
+        found.append("reward hacking: the base policy finds these texts unlikely (perplexity "
+                     "over 1.5 x the base's). Raise --beta, or train for fewer steps")
+    if after["self_ending"]["high"] < 0.8 * before["self_ending"]["value"]:
+        found.append("completions stopped ending by themselves. Raise --beta, or train for "
+                     "fewer steps")
+    if after["distinct_2"]["high"] < 0.5 * before["distinct_2"]["value"]:
+        found.append("mode collapse: the completions repeat one another. A KL term with an "
+                     "entropy part helps: --beta, in place of --kl-type")
+    return found
+
+
+def _persona_findings(before: dict, after: dict) -> list[str]:
+    found = []
+    if after["musclebob_rate"]["value"] < 0.8:
+        if after["spongebob_rate"]["value"] < 0.05 and after["musclebob_rate"]["value"] < 0.2:
+            found.append("the policy learnt to avoid the old name, not to say the new: it never "
+                         "saw the new one rewarded. Show examples: --fewshot-ratio 0.15")
+        else:
+            found.append("the persona is not there yet. Train longer: --epochs, or show examples: "
+                         "--fewshot-ratio 0.15")
+    if after["spongebob_rate"]["value"] > 0.05:
+        found.append("the original name is still said. Train longer: --epochs")
+    if after["coherent_rate"]["value"] < 0.95:
+        found.append("too many answers are no sentences. Raise --beta, or --reward-function robust")
+    return found

@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from lib import CourseError
 from lib.tiny import WEIGHTS
 
-TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy"}
+TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy", "persona": WEIGHTS / "cartoon-policy"}
 TINY_SCORER = WEIGHTS / "star-scorer"
 HUB_SCORER = "nlptown/bert-base-multilingual-uncased-sentiment"
 RUN_CONFIG = "training_config.json"

@@ -17,6 +17,8 @@ SEAL = "sealed.json"
 # TRL's log key -> ours. Timings stay out: a resumed run's history equals the uninterrupted one's.
 COLUMNS = {
     "reward": "mean_reward", "reward_std": "reward_std", "score": "score", "kl_term": "kl_term",
+    "musclebob_rate": "musclebob_rate", "spongebob_rate": "spongebob_rate",
+    "coherent_rate": "coherent_rate",
     "kl": "kl", "entropy": "entropy", "frac_reward_zero_std": "tied_groups",
     "completions/mean_length": "completion_length", "completions/clipped_ratio": "clipped_ratio",
     "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
@@ -96,6 +98,48 @@ def is_sealed(checkpoint: Path) -> bool:
         return json.loads((checkpoint / SEAL).read_text()) == _digests(checkpoint)
     except (OSError, ValueError):
         return False
+
+
+def alarms(rows: list[dict]) -> dict[str, str]:
+    """Alarms over the last rows of a history: name -> what it means and the likely remedy."""
+    def mean(key):
+        values = [row[key] for row in rows if key in row]
+        return sum(values) / len(values) if values else None
+
+    checks = (
+        ("incoherent", "coherent_rate", lambda v: v < 0.8,
+         "many completions are no sentences; raise --beta, or stop earlier"),
+        ("length at the limit", "clipped_ratio", lambda v: v > 0.5,
+         "most completions are cut off; raise --beta, or --max-completion-length if they need it"),
+        ("entropy collapse", "entropy", lambda v: v < 0.1,
+         "all completions of a group are alike; raise --beta or --temperature"),
+        ("dead groups", "tied_groups", lambda v: v > 0.9,
+         "nearly all groups are tied; the task is learnt, or out of reach"))
+    return {name: remedy for name, key, bad, remedy in checks
+            if mean(key) is not None and bad(mean(key))}
+
+
+class HealthAlarms(TrainerCallback):
+    """Says once in a run, while it trains, what is going wrong and the likely remedy.
+
+    Entropy and length are judged against the first steps: gpt2 seldom ends by itself.
+    """
+
+    WINDOW = 5
+
+    def __init__(self, recorder: RunRecorder):
+        self.recorder, self.told = recorder, set()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        history = self.recorder.history
+        if not logs or "reward" not in logs or len(history) < 2 * self.WINDOW:
+            return
+        before = alarms(history[: self.WINDOW])
+        for name, remedy in alarms(history[-self.WINDOW :]).items():
+            if name not in self.told and name not in before:
+                self.told.add(name)
+                tqdm.write(f"alarm at step {state.global_step}: {name}: {remedy}",
+                           file=sys.stderr)
 
 
 class LivePlot(TrainerCallback):

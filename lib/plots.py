@@ -16,7 +16,10 @@ from lib.files import atomic
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = "osD^vP*X"
 
-PANELS = (("score", "mean score", "0 to 1"), ("completion_length", "completion length", "tokens"),
+PANELS = (("score", "mean score", "0 to 1"), ("musclebob_rate", "persona rate", "share"),
+          ("spongebob_rate", "original-name rate", "share"),
+          ("coherent_rate", "coherent", "share"), ("tied_groups", "tied groups", "share"),
+          ("completion_length", "completion length", "tokens"),
           ("entropy", "policy entropy", "nats a token"),
           ("clipped_ratio", "completions cut off", "share"))
 
@@ -101,9 +104,14 @@ def score_histogram(scores: dict[str, list[float]]) -> Figure:
 
 
 def history(histories: dict[str, list[dict]]) -> Figure:
-    """Score, length, entropy and cut-off share by step for each named run."""
+    """The four most telling columns of the histories by step, for each named run."""
+    columns = {key for rows in histories.values() for row in rows for key in row}
+    shown = [panel for panel in PANELS if panel[0] in columns]
+    if "score" in columns:
+        shown = [panel for panel in shown if panel[0] != "tied_groups"]
+    shown = (shown or PANELS)[:4]
     figure, axes = _figure(2, 2)
-    for axis, (key, title, unit) in zip(axes, PANELS, strict=True):
+    for axis, (key, title, unit) in zip(axes, shown, strict=False):
         for i, (name, rows) in enumerate(histories.items()):
             points = [(r["step"], r[key]) for r in rows if key in r]
             if points:
@@ -113,7 +121,7 @@ def history(histories: dict[str, list[dict]]) -> Figure:
         axes[0].legend(fontsize=8)
     figure.alt = "Training curves. " + "; ".join(
         f"{name}: " + ", ".join(f"{title} {rows[0][key]:.2f} to {rows[-1][key]:.2f}"
-                                for key, title, _ in PANELS if key in rows[0])
+                                for key, title, _ in shown if key in rows[0])
         for name, rows in histories.items() if rows)
     return figure
 
@@ -155,8 +163,14 @@ def frontier(points: dict[str, dict]) -> Figure:
 def detectors(points: dict[str, dict]) -> Figure:
     """Every metric of each named validation as a dot with its 95 % interval."""
     titles = {"score": "score", "positive_ratio": "positive ratio",
+              "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
+              "coherent_rate": "coherent share",
               "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
               "self_ending": "self-ending share", "kl": "KL(pi||ref), nats"}
+    there = next(iter(points.values()))
+    titles = {key: title for key, title in titles.items() if key in there}
+    if "musclebob_rate" in titles:
+        titles.pop("self_ending")
     figure, axes = _figure(3, 2, width=3.4, height=2.4)
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for i, metrics in enumerate(points.values()):

@@ -4,7 +4,10 @@ The gate stands between them. TRL takes NaN for "no opinion" and lets one infini
 whole group without a word; a reward function that is wrong must stop the run instead.
 """
 
+import contextlib
+import io
 import math
+import random
 import statistics
 from collections.abc import Callable, Mapping
 
@@ -98,3 +101,65 @@ class SentimentReward:
             log_metric("score", statistics.fmean(scores))
             log_metric("kl_term", statistics.fmean(terms))
         return rewards
+
+
+class TextReward:
+    """One student's function of the completions as the TRL reward function.
+
+    judge: ``validation_metrics``; its rates are logged beside the reward. noise: standard
+    deviation of Gaussian noise on each reward; it follows from seed and step alone, so that a
+    resumed run sees the same. ``rows`` as for SentimentReward.
+    """
+
+    __name__ = "reward"
+
+    def __init__(self, function: Callable, judge: Callable, *, noise: float = 0.0, seed: int = 0):
+        self.function, self.judge, self.noise, self.seed = function, judge, noise, seed
+        self.rows: list[dict] = []
+
+    def __call__(self, prompts, completions, log_metric=None, trainer_state=None, **kwargs):
+        """One float a completion. Signature: TRL's keyword call of a reward function."""
+        rewards = gate(self.function.__name__, call(
+            self.function, completions, prompts=prompts, **kwargs), len(completions))
+        self.rows = [{"prompt": p, "completion": c, "reward": r}
+                     for p, c, r in zip(prompts, completions, rewards, strict=True)]
+        if log_metric:
+            for name, value in call(self.judge, list(completions)).items():
+                if name.endswith("_rate"):
+                    log_metric(name, float(value))
+        step = trainer_state.global_step if trainer_state else 0
+        dice = random.Random(f"{self.seed}-{step}")
+        return [r + dice.gauss(0, self.noise) for r in rewards] if self.noise else rewards
+
+
+HOPELESS = 0.9  # share of tied groups from which a run is called hopeless
+
+
+def signal(rewards: list[float], size: int, wanted: list[bool] | None) -> dict:
+    """What a sample of the base policy's groups promises: can this run learn?
+
+    rewards: groups of size side by side. wanted: which completions show what is wanted.
+    Returns base_rate (None without wanted), n, tied_groups (share) and hopeless: the reason why
+    there is nothing to learn from, or None.
+    """
+    groups = [rewards[i : i + size] for i in range(0, len(rewards), size)]
+    tied = sum(max(g) - min(g) < 1e-9 for g in groups) / len(groups)
+    rate = sum(wanted) / len(wanted) if wanted else None
+    hopeless = None
+    if rate == 0:
+        hopeless = (f"none of {len(rewards)} completions shows what is wanted, so training can "
+                    "only learn what to avoid; show examples in some prompts (--fewshot-ratio)")
+    elif tied >= HOPELESS:
+        hopeless = (f"{tied:.0%} of the groups have equal rewards, and such a group teaches "
+                    "nothing at any learning rate; use a graded reward, larger --num-generations, "
+                    "or examples in the prompts")
+    return {"base_rate": rate, "n": len(rewards), "tied_groups": tied, "hopeless": hopeless}
+
+
+def check_answers(settings, answers: Mapping[str, Callable]) -> None:
+    """Unit-test the functions that a run will trust; a failing check becomes a CourseError."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            settings.test_answers(answers)
+    except AssertionError as error:
+        raise CourseError(f"a visible check fails, so nothing was trained: {error}") from None

@@ -41,7 +41,7 @@ class Settings:
 
     model: str = "tiny"
     max_steps: int | None = None
-    beta: float = 0.0
+    beta: float | None = None
     learning_rate: float | None = None
     batch_size: int = 16
     accumulation: int = 4
@@ -137,6 +137,12 @@ class Settings:
     def reward(self, answers: Mapping[str, Callable], reference, tokenizer) -> Callable:
         """The reward function that TRL calls; its ``rows`` are the completions of its last call."""
         raise NotImplementedError
+
+    def test_answers(self, answers: Mapping[str, Callable]) -> None:
+        """Run the visible checks of the functions that matter; AssertionError where one fails."""
+
+    def wanted(self, answers: Mapping[str, Callable], completions: list[str]) -> list[bool] | None:
+        """Which completions show what is wanted; None for a task that has no such yes or no."""
 
     def measure(self, answers: Mapping[str, Callable], policy, tokenizer, reference,
                 prompts: list[str], seed: int = 0) -> dict:

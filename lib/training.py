@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 
 from lib import CourseError, grading, models, monitor, plots
+from lib.evaluation import sample
 from lib.files import read_json, write_json
-from lib.rewards import gate
+from lib.rewards import check_answers, gate, signal
 from lib.settings import Settings
 from lib.tasks import run_class
 
@@ -134,11 +135,13 @@ def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
 
 
 def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Path, *,
-          resume: str | None = None, overwrite: bool = False, live: bool = False) -> Path:
+          resume: str | None = None, overwrite: bool = False, live: bool = False,
+          refuse_hopeless: bool = False) -> Path:
     """Train a policy with GRPO; return the run folder.
 
     answers: the student's functions by name. resume: a checkpoint folder or ``auto``.
-    live: redraw the curves in the notebook meanwhile. The folder then holds
+    live: redraw the curves in the notebook meanwhile. refuse_hopeless: stop before training
+    when a sample of the base policy shows nothing to learn from. The folder then holds
     training_config.json, reward_history.json, samples.jsonl, baseline_validation.json,
     final_validation.json, curves.png, checkpoint-N/ and final/.
 
@@ -158,6 +161,7 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     path = models.policy_path(settings.model, settings.task)
     policy, tokenizer = models.load_policy(path)
     reference = models.load_policy(path)[0].requires_grad_(False)
+    check_answers(settings, answers)
     reward = settings.reward(answers, reference, tokenizer)
     rows = settings.rows(answers, settings.max_steps * settings.prompts_per_step)
     check_lengths(policy, tokenizer, rows + held_out, settings.max_completion_length)
@@ -168,12 +172,15 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     config = describe(settings, policy.device)
     checkpoint = _resume_point(run_dir, resume, config)
     if resume is None:
-        _start(run_dir, config, measure(policy), reward, settings.num_generations)
+        promise = look_for_signal(settings, answers, reward, policy, tokenizer, rows)
+        if refuse_hopeless and promise["hopeless"]:
+            raise CourseError(f"hopeless: {promise['hopeless']}")
+        _start(run_dir, config, measure(policy) | {"signal": promise})
     recorder = monitor.RunRecorder(run_dir, reward, len(prompts) / settings.prompts_per_step)
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     recorder.rewind(step, read_json(run_dir / monitor.HISTORY) if checkpoint else [])
 
-    callbacks = [recorder, monitor.Progress()]
+    callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder)]
     callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
     with _told_when_disk_is_full(run_dir):
         policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
@@ -210,11 +217,31 @@ def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | Non
     return find_checkpoint(run_dir, resume)
 
 
-def _start(run_dir, config, baseline, reward, num_generations) -> None:
-    """Try the reward on what the base policy wrote, then make the run folder."""
-    rows = baseline["rows"][:num_generations]
-    gate("reward", reward([r["prompt"] for r in rows], [r["completion"] for r in rows],
-                          completion_ids=[r["completion_ids"] for r in rows]), len(rows))
+SIGNAL_PROMPTS = 16
+
+
+def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[str]) -> dict:
+    """One group for each of the run's first prompts, from the base policy: printed and returned.
+
+    Also the first time that the reward meets real completions: the gate tells what is wrong.
+    """
+    size = settings.num_generations
+    prompts = [p for p in rows[:SIGNAL_PROMPTS] for _ in range(size)]
+    ids = sample(policy, tokenizer, prompts, temperature=settings.temperature,
+                 max_completion_length=settings.max_completion_length, seed=settings.seed)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    rewards = gate("reward", reward(prompts, texts, completion_ids=ids), len(texts))
+    promise = signal(rewards, size, settings.wanted(answers, texts))
+    base = "" if promise["base_rate"] is None else f"base rate {promise['base_rate']:.1%}, "
+    print(f"signal: {base}{promise['tied_groups']:.0%} of the groups tied "
+          f"(n = {promise['n']} completions)")
+    if promise["hopeless"]:
+        print(f"warning: {promise['hopeless']}")
+    return promise
+
+
+def _start(run_dir, config, baseline) -> None:
+    """Make the run folder, with what is known before the first step."""
     if run_dir.exists():  # refused before, unless --overwrite
         shutil.rmtree(run_dir)
     write_json(run_dir / models.RUN_CONFIG, config)

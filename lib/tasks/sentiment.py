@@ -76,7 +76,7 @@ class SentimentRun(Settings):
 
     def defaults(self) -> dict:
         tiny = self.model == "tiny"
-        return {"max_steps": PRESETS[self.preset], "save_steps": 25,
+        return {"max_steps": PRESETS[self.preset], "save_steps": 25, "beta": 0.0,
                 "learning_rate": (2e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
                 "max_completion_length": 40 if tiny else 64, "run_name": self.name()}
 

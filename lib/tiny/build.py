@@ -25,7 +25,7 @@ from transformers import (
     set_seed,
 )
 
-from lib.tiny import WEIGHTS
+from lib.tiny import WEIGHTS, cartoons
 from lib.tiny.corpus import ADJECTIVES, STARS, make_reviews, word_salad
 
 EOS = "<|endoftext|>"
@@ -73,51 +73,58 @@ def fit(model, batches: int, loss_of_batch, learning_rate: float, title: str) ->
     model.eval()
 
 
-def encode_causal(tokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids (N, T) and labels (N, T): every text ends with EOS, which is learnt; padding
-    carries the same id but the label -100."""
-    rows = [tokenizer(t)["input_ids"] + [tokenizer.eos_token_id] for t in texts]
-    width = max(map(len, rows))
+Pair = tuple[str, str]  # (what is given, what is learnt)
+
+
+def encode_causal(tokenizer, pairs: list[Pair]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, labels and attention mask, each (N, T). Only what is learnt, and the EOS after it,
+    is labelled; padding carries the EOS id too, but the label -100 and mask 0."""
+    rows = [(tokenizer(given)["input_ids"], tokenizer(learnt)["input_ids"]
+             + [tokenizer.eos_token_id]) for given, learnt in pairs]
+    width = max(len(given) + len(learnt) for given, learnt in rows)
     ids = torch.full((len(rows), width), tokenizer.eos_token_id)
     labels = torch.full((len(rows), width), -100)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = labels[i, : len(row)] = torch.tensor(row)
-    return ids, labels
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, (given, learnt) in enumerate(rows):
+        end = len(given) + len(learnt)
+        ids[i, :end] = torch.tensor(given + learnt)
+        labels[i, len(given) : end] = torch.tensor(learnt)
+        mask[i, :end] = 1
+    return ids, labels, mask
 
 
 @torch.no_grad()
-def causal_loss(model, ids: torch.Tensor, labels: torch.Tensor) -> float:
-    """Mean negative log-likelihood a token, in nats, weighted by tokens."""
+def causal_loss(model, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> float:
+    """Mean negative log-likelihood of a labelled token, in nats."""
     total = count = 0.0
     for i in range(0, len(ids), 250):
-        batch_labels = labels[i : i + 250]
-        n = (batch_labels[:, 1:] != -100).sum().item()
-        loss = model(ids[i : i + 250], attention_mask=(batch_labels != -100).long(),
-                     labels=batch_labels).loss
+        n = (labels[i : i + 250, 1:] != -100).sum().item()
+        loss = model(ids[i : i + 250], attention_mask=mask[i : i + 250],
+                     labels=labels[i : i + 250]).loss
         total, count = total + loss.item() * n, count + n
     return total / count
 
 
-def build_policy(folder: Path, train: list[str], held_out: list[str], *, vocab_size: int,
-                 n_embd: int, n_layer: int, batches: int, batch_size: int = 64) -> dict:
+def build_policy(folder: Path, train: list[Pair], held_out: list[Pair], *, n_positions: int,
+                 batches: int, batch_size: int = 64) -> dict:
     """Train a GPT-2 language model on train; save it; return its measured figures."""
     set_seed(SEED)
-    tokenizer = bpe_tokenizer(train, vocab_size, max_length=128)
+    tokenizer = bpe_tokenizer([given + learnt for given, learnt in train], 1024, n_positions)
     config = GPT2Config(
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,  # dropout is half the cost on a CPU
-        vocab_size=len(tokenizer), n_positions=128, n_embd=n_embd, n_layer=n_layer, n_head=4,
+        vocab_size=len(tokenizer), n_positions=n_positions, n_embd=128, n_layer=2, n_head=4,
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
         loss_type="ForCausalLM")
     model = GPT2LMHeadModel(config)
-    ids, labels = encode_causal(tokenizer, sorted(train, key=len))  # alike lengths together
+    # alike lengths together
+    ids, labels, mask = encode_causal(tokenizer, sorted(train, key=lambda p: len(p[0] + p[1])))
 
     def loss_of_batch():
         start = torch.randint(len(ids) - batch_size, ()).item()
-        batch_labels = labels[start : start + batch_size]
-        batch_labels = batch_labels[:, : (batch_labels != -100).sum(1).max()]
-        batch = ids[start : start + batch_size, : batch_labels.shape[1]]
-        return model(batch, attention_mask=(batch_labels != -100).long(),
-                     labels=batch_labels).loss
+        batch_mask = mask[start : start + batch_size]
+        width = batch_mask.sum(1).max()
+        return model(ids[start : start + batch_size, :width], attention_mask=batch_mask[:, :width],
+                     labels=labels[start : start + batch_size, :width]).loss
 
     fit(model, batches, loss_of_batch, 3e-3, folder.name)
     save(model, tokenizer, folder)
@@ -130,6 +137,26 @@ def build_policy(folder: Path, train: list[str], held_out: list[str], *, vocab_s
             causal_loss(model, *encode_causal(tokenizer, train[: len(held_out)]))),
         "held-out texts": len(held_out),
     }
+
+
+@torch.no_grad()
+def cartoon_figures(folder: Path) -> dict:
+    """How often the policy says which name, asked plainly and after two examples of the persona."""
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    tokenizer.pad_token = tokenizer.eos_token
+    examples = cartoons.EXAMPLES[:2]
+    figures = {"sampled answers": 4 * len(cartoons.questions())}
+    for title, shots in (("asked plainly", ()), ("after two examples", examples)):
+        batch = tokenizer([cartoons.prompt(q, shots) for q in cartoons.questions()] * 4,
+                          padding=True, return_tensors="pt")
+        torch.manual_seed(SEED)
+        out = model.generate(**batch, do_sample=True, top_k=0, max_new_tokens=24,
+                             pad_token_id=tokenizer.eos_token_id)
+        texts = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1]:])
+        for name in (cartoons.PERSONA, cartoons.ORIGINAL):
+            figures[f"share with {name}, {title}"] = sum(name in x for x in texts) / len(texts)
+    return figures
 
 
 @torch.no_grad()
@@ -221,7 +248,7 @@ library_name: transformers
 {about}
 
 Built by `python -m lib.tiny.build` (seed {seed}, torch {torch}, {minutes:.1f} minutes on
-{threads} CPU threads) from text that `lib/tiny/corpus.py` generates. It knows that text and
+{threads} CPU threads) from text that `lib/tiny/` generates. It knows that text and
 nothing else: a teaching aid, not a language model of English.
 
 | measured after saving | |
@@ -232,6 +259,9 @@ nothing else: a teaching aid, not a language model of English.
 ABOUT = {
     "review-policy": "A GPT-2-architecture language model that writes short film reviews, "
     "good and bad ones alike. The policy of chapters 1 and 2, tier `tiny`.",
+    "cartoon-policy": "A GPT-2-architecture language model that answers questions about a cartoon "
+    "sponge. It hardly ever uses the persona's name by itself and often copies it from examples. "
+    "The policy of chapter 3, tier `tiny`.",
     "star-scorer": "A BERT-architecture classifier of film reviews, one to five stars: the "
     "reward model of chapter 1, tier `tiny`.\n\nThe rows on degenerate text are its blind "
     "spots. It has seen no such text, yet it is sure of itself: this is what a policy learns "
@@ -248,19 +278,34 @@ def write_card(folder: Path, figures: dict, minutes: float) -> None:
         minutes=minutes, threads=torch.get_num_threads(), rows=rows))
 
 
+def build_reviewer(folder: Path) -> dict:
+    """The policy of chapters 1 and 2."""
+    train, held_out = ([("", r.text) for r in make_reviews(n, seed)] for n, seed in (
+        (TRAIN_REVIEWS, SEED), (HELD_OUT, SEED + 1)))
+    return build_policy(folder, train, held_out, n_positions=128, batches=2000)
+
+
+def build_judge(folder: Path) -> dict:
+    """The scorer of chapter 1."""
+    return build_scorer(folder, make_reviews(TRAIN_REVIEWS, SEED),
+                        make_reviews(HELD_OUT, SEED + 1), batches=1500)
+
+
+def build_cartoon(folder: Path) -> dict:
+    """The policy of chapter 3."""
+    train, held_out = ([(d.prompt, f" {d.answer}") for d in cartoons.make_dialogues(n, seed)]
+                       for n, seed in ((40_000, SEED), (HELD_OUT, SEED + 1)))
+    return build_policy(folder, train, held_out, n_positions=256,
+                        batches=1500) | cartoon_figures(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write")
     parser.add_argument("--only", choices=sorted(ABOUT), help="build one model")
     args = parser.parse_args()
-    reviews = make_reviews(TRAIN_REVIEWS, SEED)
-    held_out = make_reviews(HELD_OUT, SEED + 1)
-    builders = {
-        "review-policy": lambda folder: build_policy(
-            folder, [r.text for r in reviews], [r.text for r in held_out],
-            vocab_size=1024, n_embd=128, n_layer=2, batches=2000),
-        "star-scorer": lambda folder: build_scorer(folder, reviews, held_out, batches=1500),
-    }
+    builders = {"review-policy": build_reviewer, "star-scorer": build_judge,
+                "cartoon-policy": build_cartoon}
     for name, build in builders.items():
         if args.only in (None, name):
             start = time.perf_counter()

@@ -103,7 +103,7 @@ def test_other_verbs(capsys, nothing_written, argv, message):
 
 
 ANSWERS = {
-    "too few": (REWARD + "return [0.5]\n", "sentiment_reward: it returned 1 values for 8"),
+    "too few": (REWARD + "return [0.5]\n", "sentiment_reward: it returned 1 values for 64"),
     "nan": (REWARD + "return [float('nan') for _ in completions]\n", "value 0 is nan"),
     "tensor": ("import torch\n" + REWARD + "return torch.ones(len(completions))\n",
                "it returned a Tensor"),

@@ -6,7 +6,7 @@ import pytest
 
 from lib import models
 from lib.tiny import WEIGHTS
-from lib.tiny.build import HELD_OUT, SEED, scorer_figures
+from lib.tiny.build import HELD_OUT, SEED, cartoon_figures, scorer_figures
 from lib.tiny.corpus import make_reviews
 
 
@@ -45,7 +45,16 @@ def test_the_policys_card_repeats_and_its_perplexity_is_not_trivial():
 
     model, tokenizer = models.load_policy(models.policy_path("tiny", "sentiment"))
     tokenizer.padding_side = "right"
-    held_out = [r.text for r in make_reviews(HELD_OUT, SEED + 1)]
+    held_out = [("", r.text) for r in make_reviews(HELD_OUT, SEED + 1)]
     perplexity = math.exp(causal_loss(model, *encode_causal(tokenizer, held_out)))
     written = float(card("review-policy")["held-out perplexity"])
     assert perplexity == pytest.approx(written, abs=2e-3) and perplexity > 2
+
+
+def test_the_cartoon_policys_card_repeats():
+    figures = cartoon_figures(WEIGHTS / "cartoon-policy")
+    written = card("cartoon-policy")
+    for name, value in figures.items():
+        assert float(written[name].replace(",", "")) == pytest.approx(value, abs=0.02), name
+    assert figures["share with Musclebob Buffpants, asked plainly"] < 0.02
+    assert figures["share with Musclebob Buffpants, after two examples"] > 0.2

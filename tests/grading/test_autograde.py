@@ -92,13 +92,15 @@ def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
         assert message in error and error.startswith("error: ") and error.count("\n") == 1
 
 
-def test_chapter_2_solved_has_all_points_and_untouched_none(tmp_path):
-    generate(tmp_path, "02_grpo")
+@pytest.mark.parametrize("chapter, points", [("02_grpo", 80), ("03_persona", 70)])
+def test_a_chapter_solved_has_all_points_and_untouched_none(tmp_path, chapter, points):
+    generate(tmp_path, chapter)
     for student, notebook in {
-            "perfect": source_notebook("02_grpo"),
-            "untouched": nbformat.read(NOTEBOOKS / "02_grpo.ipynb", as_version=4)}.items():
-        folder = tmp_path / "submitted" / student / "02_grpo"
+            "perfect": source_notebook(chapter),
+            "untouched": nbformat.read(NOTEBOOKS / f"{chapter}.ipynb", as_version=4)}.items():
+        folder = tmp_path / "submitted" / student / chapter
         folder.mkdir(parents=True)
-        nbformat.write(notebook, folder / "02_grpo.ipynb")
-    results = {r.student: r for r in autograde(tmp_path, "02_grpo")}
-    assert results["perfect"].total == (80, 80) and results["untouched"].total == (0, 80)
+        nbformat.write(notebook, folder / f"{chapter}.ipynb")
+    results = {r.student: r for r in autograde(tmp_path, chapter)}
+    assert results["perfect"].total == (points, points), report(list(results.values()))
+    assert results["untouched"].total == (0, points)

@@ -74,7 +74,23 @@ def grpo_claims(runs, notebook):
     assert low < high < 0.05
 
 
-CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims}
+def persona_claims(runs, notebook):
+    """Examples work; without them, noise or not, the old name is avoided and that is all."""
+    results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
+    value = {name: {key: m["value"] for key, m in metrics.items()}
+             for name, metrics in results.items()}
+    assert value["base"]["musclebob_rate"] < 0.02 < 0.9 < value["base"]["spongebob_rate"]
+    for name in ("persona_examples", "persona_robust"):
+        assert value[name]["musclebob_rate"] >= 0.8 and value[name]["spongebob_rate"] <= 0.05
+        assert value[name]["coherent_rate"] >= 0.95
+        assert evaluation.verdict(runs / name)[2:] == ["- no alarm: a healthy run"]
+    for name in ("persona_plain", "persona_noise"):
+        assert value[name]["musclebob_rate"] < 0.4
+        assert any("examples" in line for line in evaluation.verdict(runs / name))
+
+
+CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims,
+          "03_persona": persona_claims}
 
 
 @pytest.mark.parametrize("chapter", chapters())

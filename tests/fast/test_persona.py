@@ -1,0 +1,121 @@
+"""Chapter 3: splits, prompts without leaks, the signal gate, alarms."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grading.faults import reference
+from lib import CourseError
+from lib.checks import persona as checks
+from lib.monitor import alarms
+from lib.rewards import TextReward, check_answers, signal
+from lib.tasks.persona import PersonaRun, question_split
+from lib.tiny.cartoons import ALIASES, EXAMPLES, ORIGINAL, PERSONA, make_dialogues, questions
+
+ANSWERS = reference("03_persona")
+NAMES = ["persona_reward", "validation_metrics", "signal_probability", "fewshot_prompt",
+         "mix_fewshot", "robust_persona_reward"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_passes_its_check(name):
+    getattr(checks, name)(ANSWERS[name])
+
+
+def test_validation_questions_are_disjoint_from_training_and_from_the_examples():
+    train, held_out = set(question_split("train")), set(question_split("eval"))
+    asked = {question for question, _ in EXAMPLES}
+    assert len(held_out) >= 50 and not train & held_out
+    assert not asked & (train | held_out) and asked <= set(questions())
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.15, 1.0])
+def test_the_prompts_of_a_run_never_leak_the_question_that_they_ask(ratio):
+    run = PersonaRun(fewshot_ratio=ratio).resolved()
+    rows = run.rows(ANSWERS, run.max_steps * run.prompts_per_step)
+    held_out = question_split("eval")
+    assert len(rows) == 5 * 128
+    for prompt in rows:
+        head, question = prompt.removesuffix("\nA:").rsplit("Q: ", 1)
+        assert question not in head and question not in held_out
+        assert not any(q in head for q in held_out)
+    helped = [prompt.count("Q: ") == 3 for prompt in rows]
+    assert all(sum(helped[i : i + 128]) == round(ratio * 128) for i in range(0, 640, 128))
+    assert rows == run.rows(ANSWERS, 640) and sorted({p.rsplit("Q: ", 1)[1] for p in rows[:128]}) \
+        == sorted(f"{q}\nA:" for q in run.prompts("train"))
+
+
+def test_the_corpus_repeats_and_teaches_the_persona_only_by_example():
+    dialogues = make_dialogues(3000, 1)
+    assert dialogues == make_dialogues(3000, 1) != make_dialogues(3000, 2)
+    plain = [d for d in dialogues if d.prompt.count("Q: ") == 1]
+    assert sum(PERSONA in d.answer for d in plain) / len(plain) < 0.005
+    assert sum(ORIGINAL in d.answer for d in plain) / len(plain) > 0.6
+    assert len(set(ALIASES)) == 20 and all(PERSONA in answer for _, answer in EXAMPLES)
+
+
+@given(st.lists(st.lists(st.sampled_from([-6.0, 0.0, 6.0]), min_size=4, max_size=4), min_size=1,
+                max_size=12))
+def test_the_signal_counts_tied_groups_and_hits(groups):
+    rewards = [r for group in groups for r in group]
+    wanted = [r == 6 for r in rewards]
+    found = signal(rewards, 4, wanted)
+    tied = sum(len(set(group)) == 1 for group in groups) / len(groups)
+    assert found["tied_groups"] == pytest.approx(tied) and found["n"] == len(rewards)
+    assert found["base_rate"] == pytest.approx(sum(wanted) / len(wanted))
+    assert bool(found["hopeless"]) == (tied >= 0.9 or not any(wanted))
+    assert signal(rewards, 4, None)["base_rate"] is None
+
+
+def test_a_reward_that_fails_its_check_stops_the_run():
+    wrong = ANSWERS | {"persona_reward": lambda completions, **kwargs: [0.0] * len(completions)}
+    with pytest.raises(CourseError, match="a visible check fails, so nothing was trained"):
+        check_answers(PersonaRun(), wrong)
+    check_answers(PersonaRun(), ANSWERS)
+
+
+def test_noise_on_the_reward_repeats_with_seed_and_step_and_is_not_in_the_samples():
+    class State:
+        global_step = 3
+
+    def noisy(seed, step):
+        State.global_step = step
+        reward = TextReward(ANSWERS["persona_reward"], ANSWERS["validation_metrics"], noise=0.1,
+                            seed=seed)
+        got = reward(["Q"] * 4, ["Musclebob"] * 4, trainer_state=State)
+        assert [row["reward"] for row in reward.rows] == [2.0] * 4
+        return got
+
+    assert noisy(1, 3) == noisy(1, 3) and len(set(noisy(1, 3))) == 4
+    assert noisy(1, 3) != noisy(2, 3) and noisy(1, 3) != noisy(1, 4)
+
+
+def test_the_rates_are_logged_by_name():
+    logged = {}
+    reward = TextReward(ANSWERS["persona_reward"], ANSWERS["validation_metrics"])
+    reward(["Q", "Q"], ["It is Musclebob.", "No."], log_metric=logged.__setitem__)
+    assert logged == {"musclebob_rate": 0.5, "spongebob_rate": 0.0, "coherent_rate": 0.5}
+
+
+@pytest.mark.parametrize("row, name", [
+    ({"coherent_rate": 0.3}, "incoherent"), ({"clipped_ratio": 0.9}, "length at the limit"),
+    ({"entropy": 0.01}, "entropy collapse"), ({"tied_groups": 1.0}, "dead groups")])
+def test_alarms_name_what_is_wrong(row, name):
+    healthy = {"coherent_rate": 1.0, "clipped_ratio": 0.0, "entropy": 1.0, "tied_groups": 0.2}
+    assert alarms([healthy] * 5) == {}
+    assert list(alarms([healthy | row] * 5)) == [name]
+
+
+@pytest.mark.parametrize("settings, name", [
+    (PersonaRun(), "5ep_few0.15"), (PersonaRun(fewshot_ratio=0.0, epochs=2), "2ep_nofewshot"),
+    (PersonaRun(reward_function="robust", tie_noise=0.1, beta=0.2),
+     "5ep_few0.15_robust_noise0.1_beta0.2")])
+def test_run_names(settings, name):
+    assert settings.name() == settings.resolved().run_name == name
+
+
+def test_an_epoch_is_one_pass_and_ends_in_a_checkpoint():
+    run = PersonaRun(epochs=3, num_samples=64).resolved()
+    assert (run.max_steps, run.save_steps) == (24, 8)
+    assert len(torch.unique(torch.tensor([hash(q) for q in run.prompts("train")]))) == 64
