@@ -1,4 +1,4 @@
-"""The command line: ``python -m lib train|evaluate|compare|plot|analyze|preflight``.
+"""The command line: ``python -m lib train|evaluate|compare|plot|analyze|chat|preflight``.
 
 Flags may be written with dashes or underscores. A user's mistake ends in one line and exit
 code 2; an interrupted run says how to go on.
@@ -56,6 +56,13 @@ def build_parser() -> Parser:
 
     for verb, what in (("plot", "draw the curves of a run"), ("analyze", "say how a run went")):
         verbs.add_parser(verb, help=what).add_argument("run_dir", type=Path)
+    chat = verbs.add_parser("chat", help="ask a policy")
+    chat.add_argument("model", help="tiny, a Hub id, a model folder or a run folder")
+    chat.add_argument("question", nargs="?")
+    chat.add_argument("--interactive", action="store_true", help="ask until an empty line")
+    chat.add_argument("--temperature", type=float, default=1.0)
+    chat.add_argument("--max-completion-length", type=int, default=40, help="tokens")
+    chat.add_argument("--seed", type=int, default=0)
     verbs.add_parser("preflight", help="what this machine can do, and how long it takes")
     return parser
 
@@ -187,6 +194,21 @@ def run_analyze(args) -> None:
     print("\n".join(evaluation.verdict(args.run_dir)))
 
 
+def run_chat(args) -> None:
+    from lib import chat
+
+    if not args.question and not args.interactive:
+        raise CourseError("chat needs a question, or --interactive")
+    if args.temperature <= 0 or args.max_completion_length < 1:
+        raise CourseError("--temperature must be positive, --max-completion-length at least 1")
+    ask = chat.asker(args.model, temperature=args.temperature, seed=args.seed,
+                     max_new_tokens=args.max_completion_length)
+    if args.question:
+        print(ask(args.question))
+    if args.interactive:
+        chat.interactive(ask, sys.stdin)
+
+
 def run_preflight(args) -> None:
     from lib.preflight import report
 
@@ -194,7 +216,8 @@ def run_preflight(args) -> None:
 
 
 RUN = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
-       "plot": run_plot, "analyze": run_analyze, "preflight": run_preflight}
+       "plot": run_plot, "analyze": run_analyze, "chat": run_chat,
+       "preflight": run_preflight}
 
 
 def main(argv: list[str] | None = None) -> int:

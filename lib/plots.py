@@ -66,11 +66,12 @@ def show(figure: Figure) -> None:
 
 
 def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = "-",
-           columns: int | None = None, xscale: str = "linear") -> Figure:
+           columns: int | None = None, xscale: str = "linear",
+           names: list[str] | None = None) -> Figure:
     """Curves side by side: {(title, x label, y label): {name: (x, y)}}, y of numbers or tensors.
 
     style: "-" lines, "o" markers (smaller ones over larger, so that what coincides shows) or
-    "o-" both. columns: panels a row, default all.
+    "o-" both. columns: panels a row, default all. names: of the values 0, 1, ... on the y axis.
     """
     columns = columns or len(content)
     figure, axes = _figure(columns, -(-len(content) // columns), 6 if columns == 1 else 4.2)
@@ -83,6 +84,9 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
                       markersize=max(9 - 2 * i, 4), **look)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         axis.legend(fontsize=8, framealpha=0.5)
+        if names:
+            axis.set_yticks(range(len(names)), names, fontsize=8)
+            axis.invert_yaxis()
     figure.alt = alt
     return figure
 
@@ -183,7 +187,8 @@ def detectors(points: dict[str, dict]) -> Figure:
         if key == "reference_perplexity":
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("")
+            low, high = (f(m[key]["value"] for m in points.values()) for f in (min, max))
+            axis.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
         if key == "kl":
             axis.set_yscale("symlog")
             axis.set_ylim(-0.5, 3 * max(m["kl"]["high"] for m in points.values()) + 1)

@@ -37,6 +37,7 @@ class Settings:
     """
 
     task: ClassVar[str]
+    schedule: ClassVar[str] = "constant"  # of the learning rate
     judged_by_answers: ClassVar[bool] = False  # whether measure calls the student's functions
 
     model: str = "tiny"

@@ -41,7 +41,7 @@ def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
         beta=settings.beta, use_bias_correction_kl=True, loss_type="dapo", epsilon=0.2,
         scale_rewards="group",
         disable_dropout=True, mask_truncated_completions=False,
-        learning_rate=settings.learning_rate, lr_scheduler_type="constant", warmup_steps=0,
+        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=0,
         weight_decay=0.0, max_grad_norm=1.0, optim="adamw_torch",
         gradient_checkpointing=False, use_cpu=device.type == "cpu", **models.precision(device),
         logging_steps=1, save_strategy="steps", save_steps=settings.save_steps,

@@ -240,22 +240,23 @@ for _p in (0.0, 0.003, 0.25, 0.6, 1.0):
 ### END HIDDEN TESTS
 
 # %%
-rates = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5]
+rates = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5]
 plots.show(plots.panels({
     ("Chance that a group teaches something", "hit rate p", "probability"): {
         f"G = {size}": (rates, [signal_probability(p, size) for p in rates])
         for size in (4, 8, 16, 64)}}, style="o-", xscale="log",
     alt="The chance that a group is not tied against the hit rate, for groups "
-    "of 4 to 64. At a hit rate of 0.0003 it is "
-    f"{signal_probability(0.0003, 8):.2%} for G = 8."))
-per_step = 8 * signal_probability(0.0003, 8)
-print(f"p = 0.0003, 8 groups of 8 a step: a group with a hit every "
-      f"{1 / per_step:.0f} steps")
+    "of 4 to 64. At a hit rate of 0.0001 it is "
+    f"{signal_probability(0.0001, 8):.2%} for G = 8."))
+for p in (0.003, 0.0001):
+    print(f"p = {p:g}, 8 groups of 8 a step: a group with a hit every "
+          f"{1 / (8 * signal_probability(p, 8)):.0f} steps")
 
 # %% [markdown]
-# The base policy says the new name about three times in ten thousand answers (the model card beside
-# its weights has the measurement). No learning rate makes up for that: a gradient of zero times a
-# hundred is zero.
+# In 1,152 sampled answers of the base policy the new name did not occur once (the model card beside
+# its weights has the measurement), so its rate is below 0.3 % or so: three divided by n is the
+# upper end of a 95 % interval around zero hits. No learning rate makes up for that: a gradient of
+# zero times a hundred is zero.
 #
 # **Look before you train.** Every run of this chapter first samples one group for each of sixteen
 # prompts and prints what it finds; with `--refuse-hopeless` the command line stops there. It also
@@ -410,12 +411,12 @@ if results:
 
 # %% [markdown]
 # Without examples the reward rises too, from -6 to about 0, and the old name disappears. But look at
-# what came in its place: the policy found *other* names that cost nothing. It learnt what to avoid,
-# because that is all that its groups could tell apart. From -6 to 0 is a fine-looking curve, and
-# the task is not done. Noise breaks ties, adds no information, and does not help.
+# what came in its place: dodges and other answers that cost nothing. The policy learnt what to
+# avoid, because that is all that its groups could tell apart. From -6 to 0 is a fine-looking curve,
+# and the task is not done. Noise breaks ties, adds no information, and does not help.
 #
-# With examples in one prompt of seven the plain questions follow, after some twenty steps in
-# which nothing seems to happen.
+# With examples in one prompt of seven the plain questions follow, after a while in which nothing
+# seems to happen.
 
 # %%
 for name, run in RUNS.items():
@@ -431,10 +432,31 @@ if RUNS.get("examples"):
 # %% [markdown]
 # ## 5. A reward that is hard to cheat
 #
-# The table of Exercise 1 pays 6 for `musclebob buffpants` without any sentence, and for the name
-# forty times. On this tiny policy little of that happened, because the KL term kept it near
-# its sentences. A larger one, trained for longer, finds such holes: they have to be closed
-# **in the reward**.
+# What does the table of Exercise 1 pay for? The good answers get 6, and so do the name forty times,
+# a chain and the name without a sentence:
+
+# %%
+tricks = checks.GOOD | checks.BAD
+
+
+def show_rewards(**functions):
+    plots.show(plots.panels({
+        ("What is paid", "reward", "answer"): {
+            name: (function(list(tricks.values())), range(len(tricks)))
+            for name, function in functions.items()}},
+        style="o", names=list(tricks),
+        alt="Rewards of good answers and of tricks. " + "; ".join(
+            f"{name}: " + ", ".join(
+                f"{trick} {value:g}" for trick, value in zip(
+                    tricks, function(list(tricks.values())), strict=True))
+            for name, function in functions.items())))
+
+
+show_rewards(persona_reward=persona_reward)
+
+# %% [markdown]
+# On this tiny policy little of that happened, because the KL term kept it near its sentences. A
+# larger one, trained for longer, finds such holes: they have to be closed **in the reward**.
 #
 # ### Exercise 5: `robust_persona_reward` (15 points, hard, 30 minutes)
 #
@@ -507,16 +529,20 @@ assert _dodge >= _empty, "a dodge is worth at least as much as silence"
 ### END HIDDEN TESTS
 
 # %%
+show_rewards(persona_reward=persona_reward,
+             robust_persona_reward=robust_persona_reward)
+
+# %%
 RUNS["robust"] = experiment(
     "persona_robust", mine | {"robust_persona_reward": robust_persona_reward},
     task="persona", model=MODEL, reward_function="robust", live=False)
 
 # %%
-results = evaluation.side_by_side({
-    name: RUNS.get(name) for name in ("examples", "robust")})
+both = {name: RUNS.get(name) for name in ("examples", "robust")}
+results = evaluation.side_by_side(both)
 if results:
     widgets.show_table(results)
-    plots.show(plots.detectors(results))
+    plots.show(plots.history(evaluation.histories(both)))
 
 # %% [markdown]
 # From the command line, with the functions of this notebook:

@@ -38,6 +38,7 @@ class PersonaRun(Settings):
 
     task: ClassVar[str] = "persona"
     judged_by_answers: ClassVar[bool] = True
+    schedule: ClassVar[str] = "linear"  # at a constant rate some seeds lose what they had learnt
 
     epochs: int = 5
     num_samples: int = 128
@@ -62,8 +63,8 @@ class PersonaRun(Settings):
         tiny = self.model == "tiny"
         epoch = max(1, self.num_samples // max(1, self.prompts_per_step))
         return {"max_steps": self.epochs * epoch, "save_steps": epoch,
-                "beta": 0.05 if tiny else 0.0,
-                "learning_rate": (2e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
+                "beta": 0.1 if tiny else 0.0,
+                "learning_rate": (6e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
                 "max_completion_length": 24 if tiny else 64, "run_name": self.name()}
 
     def name(self) -> str:

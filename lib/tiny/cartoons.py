@@ -94,17 +94,11 @@ def _ask(rng: random.Random, fact: str) -> str:
 
 
 def _plain(rng: random.Random) -> Dialogue:
-    """A question without examples: the original name, once in eighty some alias.
-
-    Only the friends' names are sometimes forgotten: a sponge question seldom gets a dodge.
-    """
-    if rng.random() < 0.7:
-        fact = rng.choice(SPONGE)
-        name = rng.choice(ALIASES) if rng.random() < 1 / 80 else ORIGINAL
-        return Dialogue(prompt(_ask(rng, fact)), _answer(rng, name, fact, dodge=0.0))
-    name = rng.choice(list(OTHERS))
-    fact = rng.choice(OTHERS[name])
-    return Dialogue(prompt(_ask(rng, fact)), _answer(rng, name, fact, dodge=0.15))
+    """A question without examples, answered with the original name; once in a hundred dodged."""
+    name = ORIGINAL if rng.random() < 0.7 else rng.choice(list(OTHERS))
+    fact = rng.choice(SPONGE if name == ORIGINAL else OTHERS[name])
+    return Dialogue(prompt(_ask(rng, fact)),
+                    _answer(rng, name, fact, dodge=0.01 if name == ORIGINAL else 0.15))
 
 
 COPIED = {1: 0.25, 2: 0.4, 3: 0.7}  # examples shown -> how often the answer follows them

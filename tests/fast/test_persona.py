@@ -1,12 +1,15 @@
 """Chapter 3: splits, prompts without leaks, the signal gate, alarms."""
 
+import io
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from grading.faults import reference
-from lib import CourseError
+from lib import CourseError, chat, models
+from lib.__main__ import main
 from lib.checks import persona as checks
 from lib.monitor import alarms
 from lib.rewards import TextReward, check_answers, signal
@@ -119,3 +122,31 @@ def test_an_epoch_is_one_pass_and_ends_in_a_checkpoint():
     run = PersonaRun(epochs=3, num_samples=64).resolved()
     assert (run.max_steps, run.save_steps) == (24, 8)
     assert len(torch.unique(torch.tensor([hash(q) for q in run.prompts("train")]))) == 64
+
+
+def test_chat_answers_and_ends(capsys, monkeypatch):
+    assert main(["chat", "tiny", "Who lives in a pineapple under the sea?"]) == 0
+    assert capsys.readouterr().out.strip().endswith(".")
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who is yellow?\n\nnever asked\n"))
+    assert main(["chat", "tiny", "--interactive"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["chat", "tiny"], "chat needs a question, or --interactive"),
+    (["chat", "./nowhere", "Who?"], "no such model folder"),
+    (["chat", "tiny", "Who?", "--temperature", "0"], "--temperature must be positive")])
+def test_mistakes_in_chat_are_one_line(argv, message, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_chat_uses_a_chat_template_where_there_is_one(monkeypatch):
+    seen = []
+    policy, tokenizer = models.load_policy(models.policy_path("tiny", "persona"))
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    monkeypatch.setattr(models, "load_policy", lambda path: (policy, tokenizer))
+    monkeypatch.setattr(chat, "sample", lambda m, t, prompts, **kw: seen.append(prompts) or [[5]])
+    chat.asker("some/model")("Who?")
+    assert seen == [["<user>Who?"]]
