@@ -32,8 +32,8 @@ class PersonaRun(Settings):
 
     epochs, num_samples: passes over so many training questions. fewshot_ratio: share of the
     training prompts that show examples first; validation prompts never do.
-    reward: which of the student's rewards trains, "persona" or "robust". tie_noise: standard
-    deviation of noise on the rewards, the remedy that is none.
+    reward_function: which of the student's rewards trains, "persona" or "robust". tie_noise:
+    standard deviation of noise on the rewards, the remedy that is none.
     """
 
     task: ClassVar[str] = "persona"
