@@ -1070,8 +1070,8 @@ if not grading():
 # ### BEGIN SOLUTION
 # The value is an unbiased estimate, so the logged KL is right. But on fixed samples its
 # gradient is beta times grad log pi, whose mean is 0 for each token: nothing pulls the policy
-# back, it drifts as with beta = 0, with added noise. Use k2, k3 times the ratio, or put k1 into
-# the reward.
+# back, it drifts as with beta = 0, with added noise. Use k2, or k3 times the ratio, or subtract
+# k1 from the reward instead.
 #
 # Rubric: 2 points for the zero expected gradient with the reason (a remark on the length that
 # remains with loss_type grpo is right too). 1 point for value against gradient. 1 point for a
