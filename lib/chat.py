@@ -11,8 +11,9 @@ from pathlib import Path
 from lib import models
 from lib.evaluation import sample
 from lib.files import read_json
+from lib.tiny import cartoons
 
-PLAIN = {"persona": "Q: {}\nA:", "sentiment": "{}"}  # task -> how its policies are asked
+PLAIN = {"persona": cartoons.prompt, "sentiment": str}  # task -> question to prompt
 
 
 def task_of(path: str) -> str:
@@ -35,7 +36,7 @@ def asker(path: str, *, temperature: float = 1.0, max_new_tokens: int = 40,
             prompt = tokenizer.apply_chat_template([{"role": "user", "content": question}],
                                                    tokenize=False, add_generation_prompt=True)
         else:
-            prompt = PLAIN[task].format(question)
+            prompt = PLAIN[task](question)
         [ids] = sample(policy, tokenizer, [prompt], temperature=temperature,
                        max_completion_length=max_new_tokens, seed=next(calls))
         return tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -14,7 +14,7 @@ import torch
 from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
-from lib.monitor import BASELINE, FINAL, HISTORY, alarms
+from lib.monitor import BASELINE, FINAL, HISTORY, new_alarms
 from lib.scoring import get_sentiment_scores
 from lib.tasks import run_class
 
@@ -228,8 +228,7 @@ def verdict(run_dir: Path) -> list[str]:
     before, after = (read_json(Path(run_dir) / name)["metrics"] for name in (BASELINE, FINAL))
     history = read_json(Path(run_dir) / HISTORY)
     found = (_persona_findings if "musclebob_rate" in after else _score_findings)(before, after)
-    found += [f"{name}: {remedy}" for name, remedy in alarms(history[-10:]).items()
-              if name not in alarms(history[:10])]
+    found += [f"{name}: {remedy}" for name, remedy in new_alarms(history, 10).items()]
     return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),
             *(f"- {finding}" for finding in found or ["no alarm: a healthy run"])]
 

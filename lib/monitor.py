@@ -119,11 +119,18 @@ def alarms(rows: list[dict]) -> dict[str, str]:
             if mean(key) is not None and bad(mean(key))}
 
 
-class HealthAlarms(TrainerCallback):
-    """Says once in a run, while it trains, what is going wrong and the likely remedy.
+def new_alarms(history: list[dict], window: int) -> dict[str, str]:
+    """Alarms over the last window rows that the first window rows did not raise already.
 
-    Entropy and length are judged against the first steps: gpt2 seldom ends by itself.
+    gpt2 seldom ends by itself: what is so from the start is no news.
     """
+    before = alarms(history[:window])
+    return {name: remedy for name, remedy in alarms(history[-window:]).items()
+            if name not in before}
+
+
+class HealthAlarms(TrainerCallback):
+    """Says once in a run, while it trains, what is going wrong and the likely remedy."""
 
     WINDOW = 5
 
@@ -134,9 +141,8 @@ class HealthAlarms(TrainerCallback):
         history = self.recorder.history
         if not logs or "reward" not in logs or len(history) < 2 * self.WINDOW:
             return
-        before = alarms(history[: self.WINDOW])
-        for name, remedy in alarms(history[-self.WINDOW :]).items():
-            if name not in self.told and name not in before:
+        for name, remedy in new_alarms(history, self.WINDOW).items():
+            if name not in self.told:
                 self.told.add(name)
                 tqdm.write(f"alarm at step {state.global_step}: {name}: {remedy}",
                            file=sys.stderr)

@@ -16,12 +16,16 @@ from lib.files import atomic
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = "osD^vP*X"
 
-PANELS = (("score", "mean score", "0 to 1"), ("musclebob_rate", "persona rate", "share"),
-          ("spongebob_rate", "original-name rate", "share"),
-          ("coherent_rate", "coherent", "share"), ("tied_groups", "tied groups", "share"),
-          ("completion_length", "completion length", "tokens"),
-          ("entropy", "policy entropy", "nats a token"),
-          ("clipped_ratio", "completions cut off", "share"))
+# The column that tells what a history is about -> the four panels of its curves.
+PANELS = {
+    "score": (("score", "mean score", "0 to 1"),
+              ("completion_length", "completion length", "tokens"),
+              ("entropy", "policy entropy", "nats a token"),
+              ("clipped_ratio", "completions cut off", "share")),
+    "musclebob_rate": (("musclebob_rate", "persona rate", "share"),
+                       ("spongebob_rate", "original-name rate", "share"),
+                       ("coherent_rate", "coherent", "share"),
+                       ("tied_groups", "tied groups", "share"))}
 
 
 def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.0):
@@ -110,12 +114,9 @@ def score_histogram(scores: dict[str, list[float]]) -> Figure:
 def history(histories: dict[str, list[dict]]) -> Figure:
     """The four most telling columns of the histories by step, for each named run."""
     columns = {key for rows in histories.values() for row in rows for key in row}
-    shown = [panel for panel in PANELS if panel[0] in columns]
-    if "score" in columns:
-        shown = [panel for panel in shown if panel[0] != "tied_groups"]
-    shown = (shown or PANELS)[:4]
+    shown = next((panels for key, panels in PANELS.items() if key in columns), PANELS["score"])
     figure, axes = _figure(2, 2)
-    for axis, (key, title, unit) in zip(axes, shown, strict=False):
+    for axis, (key, title, unit) in zip(axes, shown, strict=True):
         for i, (name, rows) in enumerate(histories.items()):
             points = [(r["step"], r[key]) for r in rows if key in r]
             if points:

@@ -5,6 +5,7 @@ are made; ``lib.training.train`` does the rest.
 """
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -65,41 +66,43 @@ class Settings:
 
     def resolved(self) -> "Settings":
         """The same settings with every None replaced, checked; raises CourseError."""
+        self._at_least(1, "batch_size", "accumulation")
+        self._at_least(2, "num_generations")
+        if self.step_batch % self.num_generations:
+            raise CourseError(
+                f"--batch-size {self.batch_size} x --accumulation {self.accumulation} = "
+                f"{self.step_batch} completions a step do not divide into groups of "
+                f"--num-generations {self.num_generations}; try --batch-size "
+                f"{self.num_generations}")
         self.check()
         fill = {name: value for name, value in self.defaults().items()
                 if getattr(self, name) is None}
         filled = dataclasses.replace(self, **fill)
-        filled._at_least(1, "max_steps", "batch_size", "accumulation", "max_completion_length",
-                         "save_steps")
-        filled._at_least(2, "num_generations")
-        filled._between(0, float("inf"), "learning_rate", "temperature", open_low=True)
-        filled._between(0, float("inf"), "beta")
-        if filled.step_batch % filled.num_generations:
-            raise CourseError(
-                f"--batch-size {self.batch_size} x --accumulation {self.accumulation} = "
-                f"{filled.step_batch} completions a step do not divide into groups of "
-                f"--num-generations {self.num_generations}; try --batch-size "
-                f"{self.num_generations}")
+        filled._at_least(1, "max_steps", "max_completion_length", "save_steps")
+        filled._positive("learning_rate", "temperature")
+        filled._not_negative("beta")
         return filled
+
+    def _reject(self, name: str, want: str) -> None:
+        raise CourseError(f"--{name.replace('_', '-')} must {want}")
 
     def _at_least(self, low: int, *names: str) -> None:
         for name in names:
             if getattr(self, name) < low:
                 why = "; a group of one has no spread, so no advantage" * (low == 2)
-                raise CourseError(f"--{name.replace('_', '-')} must be at least {low}, "
-                                  f"not {getattr(self, name)}{why}")
+                self._reject(name, f"be at least {low}, not {getattr(self, name)}{why}")
 
-    def _between(self, low: float, high: float, *names: str, open_low: bool = False) -> None:
-        """Raise CourseError unless low <= value <= high, finite; low itself is out if open_low."""
+    def _positive(self, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            if (low < value < float("inf") and value <= high) or (value == low and not open_low):
-                continue
-            if high < float("inf"):
-                want = f"be between {low:g} and {high:g}"
-            else:
-                want = "be positive" if open_low else "not be negative"
-            raise CourseError(f"--{name.replace('_', '-')} must {want}, not {value}")
+            if not 0 < getattr(self, name) < math.inf:
+                self._reject(name, f"be positive, not {getattr(self, name)}")
+
+    def _not_negative(self, *names: str, high: float = math.inf) -> None:
+        """0 <= value <= high, and finite."""
+        want = "not be negative" if high == math.inf else f"be between 0 and {high:g}"
+        for name in names:
+            if not (0 <= getattr(self, name) <= high and getattr(self, name) < math.inf):
+                self._reject(name, f"{want}, not {getattr(self, name)}")
 
     @property
     def step_batch(self) -> int:
@@ -131,8 +134,8 @@ class Settings:
         """Prompts without examples of one split, "train" or "eval", disjoint."""
         raise NotImplementedError
 
-    def rows(self, answers: Mapping[str, Callable], n: int) -> list[str]:
-        """The n prompts of the whole run, in order."""
+    def rows(self, answers: Mapping[str, Callable], prompts: list[str], n: int) -> list[str]:
+        """The n prompts of the whole run, in order, made from those of the training split."""
         raise NotImplementedError
 
     def reward(self, answers: Mapping[str, Callable], reference, tokenizer) -> Callable:

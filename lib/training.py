@@ -163,7 +163,7 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     reference = models.load_policy(path)[0].requires_grad_(False)
     check_answers(settings, answers)
     reward = settings.reward(answers, reference, tokenizer)
-    rows = settings.rows(answers, settings.max_steps * settings.prompts_per_step)
+    rows = settings.rows(answers, prompts, settings.max_steps * settings.prompts_per_step)
     check_lengths(policy, tokenizer, rows + held_out, settings.max_completion_length)
 
     def measure(policy):

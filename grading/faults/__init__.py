@@ -86,7 +86,7 @@ def substitute(chapter: str, variant: Variant) -> dict:
 
     A variant defines the function anew, or calls ``replace(old, new)`` to edit the reference.
     """
-    source = _pieces(chapter)[0][f"cell {variant.exercise}"]
+    source = unedited = _pieces(chapter)[0][f"cell {variant.exercise}"]
 
     def replace(old: str, new: str) -> None:
         nonlocal source
@@ -95,7 +95,7 @@ def substitute(chapter: str, variant: Variant) -> dict:
 
     namespace = reference(chapter) | {"replace": replace}
     exec(compile(variant.source, variant.name, "exec"), namespace)
-    if "replace(" in variant.source:
+    if source != unedited:
         exec(compile(source, variant.name, "exec"), namespace)
     return namespace
 

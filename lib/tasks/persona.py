@@ -50,10 +50,9 @@ class PersonaRun(Settings):
         if self.reward_function not in REWARDS:
             raise CourseError(f"unknown reward '{self.reward_function}'; choose one of "
                               f"{', '.join(REWARDS)}")
-        self._at_least(1, "epochs", "num_samples", "batch_size", "accumulation")
-        self._at_least(2, "num_generations")
-        self._between(0, 1, "fewshot_ratio")
-        self._between(0, float("inf"), "tie_noise")
+        self._at_least(1, "epochs", "num_samples")
+        self._not_negative("fewshot_ratio", high=1)
+        self._not_negative("tie_noise")
         available = len(question_split("train"))
         if self.num_samples > available:
             raise CourseError(f"--num-samples {self.num_samples} is more than the {available} "
@@ -61,7 +60,7 @@ class PersonaRun(Settings):
 
     def defaults(self) -> dict:
         tiny = self.model == "tiny"
-        epoch = max(1, self.num_samples // max(1, self.prompts_per_step))
+        epoch = max(1, self.num_samples // self.prompts_per_step)
         return {"max_steps": self.epochs * epoch, "save_steps": epoch,
                 "beta": 0.1 if tiny else 0.0,
                 "learning_rate": (6e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
@@ -93,14 +92,13 @@ class PersonaRun(Settings):
         chosen = question_split(split)
         return chosen if split == "eval" else chosen[: self.num_samples]
 
-    def rows(self, answers, n: int) -> list[str]:
+    def rows(self, answers, prompts: list[str], n: int) -> list[str]:
         """Pass by pass over the questions, each pass with other examples in other places."""
-        asked = self.prompts("train")
-        passes = [dict(zip(asked, call(answers["mix_fewshot"], list(asked), list(EXAMPLES),
-                                       self.fewshot_ratio, self.seed + i), strict=True))
-                  for i in range(-(-n // len(asked)))]
-        order = prompt_rows(asked, n, self.seed)
-        return [passes[i // len(asked)][question] for i, question in enumerate(order)]
+        passes = [dict(zip(prompts, call(answers["mix_fewshot"], list(prompts), list(EXAMPLES),
+                                         self.fewshot_ratio, self.seed + i), strict=True))
+                  for i in range(-(-n // len(prompts)))]
+        order = prompt_rows(prompts, n, self.seed)
+        return [passes[i // len(prompts)][question] for i, question in enumerate(order)]
 
     def reward(self, answers, reference, tokenizer) -> TextReward:
         return TextReward(answers[self._reward_name], answers["validation_metrics"],
@@ -116,7 +114,8 @@ class PersonaRun(Settings):
             policy, tokenizer, reference, plain * SAMPLES_PER_QUESTION, seed=seed,
             temperature=self.temperature, max_completion_length=self.max_completion_length)
         for row in rows:
-            row |= {key: bool(judged(answers, row["completion"])[key]) for key in RATES}
+            verdict = judged(answers, row["completion"])
+            row |= {key: bool(verdict[key]) for key in RATES}
         metrics = {key: evaluation.rate_interval(sum(row[key] for row in rows), len(rows))
                    for key in RATES}
         metrics |= evaluation.text_metrics(rows)

@@ -71,8 +71,8 @@ class SentimentRun(Settings):
                                      ("KL type", self.kl_type, KL_TYPES)):
             if value not in allowed:
                 raise CourseError(f"unknown {name} '{value}'; choose one of {', '.join(allowed)}")
-        self._between(0, float("inf"), "shaping_temperature", open_low=True)
-        self._between(0, float("inf"), "kl_coef")
+        self._positive("shaping_temperature")
+        self._not_negative("kl_coef")
 
     def defaults(self) -> dict:
         tiny = self.model == "tiny"
@@ -100,8 +100,8 @@ class SentimentRun(Settings):
     def prompts(self, split: str) -> list[str]:
         return prompts(split, self.prompt_file)
 
-    def rows(self, answers, n: int) -> list[str]:
-        return prompt_rows(self.prompts("train"), n, self.seed)
+    def rows(self, answers, prompts: list[str], n: int) -> list[str]:
+        return prompt_rows(prompts, n, self.seed)
 
     def reward(self, answers, reference, tokenizer) -> SentimentReward:
         use_scorer(models.scorer_path(self.model, self.scorer))

@@ -25,6 +25,8 @@ from transformers import (
     set_seed,
 )
 
+from lib.evaluation import sample
+from lib.models import load_policy
 from lib.tiny import WEIGHTS, cartoons
 from lib.tiny.corpus import ADJECTIVES, STARS, make_reviews, word_salad
 
@@ -139,21 +141,14 @@ def build_policy(folder: Path, train: list[Pair], held_out: list[Pair], *, n_pos
     }
 
 
-@torch.no_grad()
 def cartoon_figures(folder: Path) -> dict:
     """How often the policy says which name, asked plainly and after two examples of the persona."""
-    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
-    tokenizer.pad_token = tokenizer.eos_token
-    examples = cartoons.EXAMPLES[:2]
+    model, tokenizer = load_policy(str(folder))
     figures = {"sampled answers": 4 * len(cartoons.questions())}
-    for title, shots in (("asked plainly", ()), ("after two examples", examples)):
-        batch = tokenizer([cartoons.prompt(q, shots) for q in cartoons.questions()] * 4,
-                          padding=True, return_tensors="pt")
-        torch.manual_seed(SEED)
-        out = model.generate(**batch, do_sample=True, top_k=0, max_new_tokens=24,
-                             pad_token_id=tokenizer.eos_token_id)
-        texts = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1]:])
+    for title, shots in (("asked plainly", ()), ("after two examples", cartoons.EXAMPLES[:2])):
+        prompts = [cartoons.prompt(question, shots) for question in cartoons.questions()] * 4
+        texts = tokenizer.batch_decode(sample(
+            model, tokenizer, prompts, temperature=1.0, max_completion_length=24, seed=SEED))
         for name in (cartoons.PERSONA, cartoons.ORIGINAL):
             figures[f"share with {name}, {title}"] = sum(name in x for x in texts) / len(texts)
     return figures

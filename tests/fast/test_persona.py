@@ -36,7 +36,7 @@ def test_validation_questions_are_disjoint_from_training_and_from_the_examples()
 @pytest.mark.parametrize("ratio", [0.0, 0.15, 1.0])
 def test_the_prompts_of_a_run_never_leak_the_question_that_they_ask(ratio):
     run = PersonaRun(fewshot_ratio=ratio).resolved()
-    rows = run.rows(ANSWERS, run.max_steps * run.prompts_per_step)
+    rows = run.rows(ANSWERS, run.prompts("train"), run.max_steps * run.prompts_per_step)
     held_out = question_split("eval")
     assert len(rows) == 5 * 128
     for prompt in rows:
@@ -45,8 +45,9 @@ def test_the_prompts_of_a_run_never_leak_the_question_that_they_ask(ratio):
         assert not any(q in head for q in held_out)
     helped = [prompt.count("Q: ") == 3 for prompt in rows]
     assert all(sum(helped[i : i + 128]) == round(ratio * 128) for i in range(0, 640, 128))
-    assert rows == run.rows(ANSWERS, 640) and sorted({p.rsplit("Q: ", 1)[1] for p in rows[:128]}) \
-        == sorted(f"{q}\nA:" for q in run.prompts("train"))
+    asked = run.prompts("train")
+    assert rows == run.rows(ANSWERS, asked, 640)
+    assert sorted({p.rsplit("Q: ", 1)[1] for p in rows[:128]}) == sorted(f"{q}\nA:" for q in asked)
 
 
 def test_the_corpus_repeats_and_teaches_the_persona_only_by_example():
