@@ -129,5 +129,5 @@ case $FIRST in
   test)
     "$PY" -m ruff check .
     tiers=(tests); [ $# -gt 0 ] && tiers=("${@/#/tests/}")
-    exec "$PY" -m pytest "${tiers[@]}" ;;
+    exec "$PY" -m pytest -n auto --maxprocesses 4 --dist worksteal "${tiers[@]}" ;;
 esac

@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 import tempfile
+import tomllib
 from pathlib import Path
 
 import jupytext
@@ -21,7 +22,7 @@ from nbgrader.utils import capture_log
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from grading import CONFIG, NOTEBOOKS, SOLUTIONS, chapters
+from grading import CONFIG, NOTEBOOKS, ROOT, SOLUTIONS, chapters
 from lib import CourseError
 
 SECRET = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)### END \1", re.DOTALL)
@@ -52,9 +53,35 @@ def config(course: Path, **course_directory) -> Config:
     return settings
 
 
+BADGE = ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+         "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb)")
+COLAB_SETUP = """\
+# On Colab: fetch the course and install it. Elsewhere this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    COURSE = "https://github.com/{repository}"
+    %cd -q /content
+    ![ -d grpo-course ] || git clone -q --depth 1 {{COURSE}} grpo-course
+    %cd -q grpo-course
+    !bash setup.sh
+    from lib import colab
+    if colab.stale():
+        print("Now: Runtime > Restart session, then run all cells again")"""
+
+
+def colab_cells(name: str) -> list[nbformat.NotebookNode]:
+    """The badge and the set-up cell with which every notebook begins."""
+    repository = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["course"][
+        "repository"]
+    return [nbformat.v4.new_markdown_cell(BADGE.format(repository=repository, name=name)),
+            nbformat.v4.new_code_cell(COLAB_SETUP.format(repository=repository))]
+
+
 def source_notebook(chapter: str) -> nbformat.NotebookNode:
     """The nbgrader source notebook of a chapter, with cell ids that do not change."""
     notebook = jupytext.read(SOLUTIONS / f"{chapter}.py")
+    notebook.cells[:0] = colab_cells(chapter)
     notebook.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python",
                        "name": "python3"},
@@ -97,13 +124,26 @@ def generate(course: Path, chapter: str) -> Path:
     return course / "release" / chapter / f"{chapter}.ipynb"
 
 
+def pages() -> list[str]:
+    """Names of the notebooks that hold no exercise: released as they are."""
+    return sorted(path.stem for path in SOLUTIONS.glob("[a-z]*.py"))
+
+
+def page(name: str) -> str:
+    """The notebook of a page, as text."""
+    return nbformat.writes(source_notebook(name)) + "\n"
+
+
 def release(course: Path, only: list[str] | None = None) -> list[Path]:
     """Generate the chapters and put the student notebooks into ``notebooks/``."""
+    NOTEBOOKS.mkdir(exist_ok=True)
     written = []
+    for name in () if only else pages():
+        written.append(NOTEBOOKS / f"{name}.ipynb")
+        written[-1].write_text(page(name), encoding="utf-8")
     for chapter in only or chapters():
         if chapter not in chapters():
             raise CourseError(f"no chapter '{chapter}'; there are {', '.join(chapters())}")
-        NOTEBOOKS.mkdir(exist_ok=True)
         written.append(Path(shutil.copy(generate(course, chapter), NOTEBOOKS)))
     return written
 
@@ -130,6 +170,9 @@ def problems(released: Path = NOTEBOOKS) -> list[str]:
             path, fresh = released / f"{chapter}.ipynb", generate(Path(folder), chapter)
             if not path.exists() or path.read_bytes() != fresh.read_bytes():
                 found.append(f"{path} is stale; run python -m grading release")
+    for path, fresh in ((released / f"{name}.ipynb", page(name)) for name in pages()):
+        if not path.exists() or path.read_text(encoding="utf-8") != fresh:
+            found.append(f"{path} is stale; run python -m grading release")
     for path in sorted(p for p in released.rglob("*") if p.is_file()):
         if {"runs", ".ipynb_checkpoints"} & set(path.relative_to(released).parts):
             continue  # what trying the notebooks out leaves behind is not released

@@ -1,4 +1,5 @@
-"""The command line: ``python -m lib train|evaluate|compare|plot|analyze|chat|preflight``.
+"""The command line: ``python -m lib``, then train, evaluate, compare, plot, analyze, chat,
+export, search or preflight.
 
 Flags may be written with dashes or underscores. A user's mistake ends in one line and exit
 code 2; an interrupted run says how to go on.
@@ -11,8 +12,6 @@ from pathlib import Path
 
 from lib import CourseError
 from lib.tasks import CHAPTERS, run_class
-
-ROOT = Path(__file__).parent.parent
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +38,9 @@ def build_parser() -> Parser:
     persona = tasks.add_parser("persona", help="change one fact (chapter 3)")
     add_persona_flags(persona)
     add_train_flags(persona)
+    reasoning = tasks.add_parser("reasoning", help="a small math reasoner (chapter 4)")
+    add_reasoning_flags(reasoning)
+    add_train_flags(reasoning)
 
     for verb, models in (("evaluate", ("model",)), ("compare", ("base", "trained"))):
         p = verbs.add_parser(verb, help={"evaluate": "measure one policy",
@@ -50,6 +52,7 @@ def build_parser() -> Parser:
         p.add_argument("--prompts", dest="prompt_file", metavar="FILE",
                        help="sentiment: one prompt a line (default: the task's)")
         p.add_argument("--scorer", help="sentiment: star classifier: tiny, a Hub id or a folder")
+        p.add_argument("--data", metavar="FILE", help="reasoning: JSONL in GSM8K's format")
         p.add_argument("--answers", type=Path, metavar="FILE", help="as for train")
         p.add_argument("--seed", type=int, default=0)
         p.add_argument("--save-plot", type=Path, metavar="FILE", help="write the picture there")
@@ -57,12 +60,25 @@ def build_parser() -> Parser:
     for verb, what in (("plot", "draw the curves of a run"), ("analyze", "say how a run went")):
         verbs.add_parser(verb, help=what).add_argument("run_dir", type=Path)
     chat = verbs.add_parser("chat", help="ask a policy")
-    chat.add_argument("model", help="tiny, a Hub id, a model folder or a run folder")
+    chat.add_argument("model", help="a Hub id, a model folder or a run folder; tiny with --task")
     chat.add_argument("question", nargs="?")
+    chat.add_argument("--task", choices=CHAPTERS, help="what is asked (default: the run's)")
     chat.add_argument("--interactive", action="store_true", help="ask until an empty line")
-    chat.add_argument("--temperature", type=float, default=1.0)
-    chat.add_argument("--max-completion-length", type=int, default=40, help="tokens")
+    chat.add_argument("--jsonl", type=Path, metavar="FILE", help="append every answer there")
+    chat.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
+    chat.add_argument("--max-completion-length", type=int, help="tokens (default: the run's)")
     chat.add_argument("--seed", type=int, default=0)
+    export = verbs.add_parser("export", help="a trained policy as a zip, or to the Hub")
+    export.add_argument("run_dir", type=Path)
+    where = export.add_mutually_exclusive_group(required=True)
+    where.add_argument("--zip", type=Path, metavar="FILE")
+    where.add_argument("--push-to-hub", metavar="USER/NAME")
+    export.add_argument("--private", action="store_true", help="a private Hub repository")
+    search = verbs.add_parser("search", help="search good settings with Optuna")
+    search.add_argument("task", choices=["reasoning"])
+    search.add_argument("--trials", type=int, default=6)
+    add_reasoning_flags(search)
+    add_train_flags(search)
     verbs.add_parser("preflight", help="what this machine can do, and how long it takes")
     return parser
 
@@ -93,6 +109,19 @@ def add_persona_flags(p: Parser) -> None:
     add("--tie-noise", type=float, default=0.0, help="noise on the rewards: a remedy that is none")
 
 
+def add_reasoning_flags(p: Parser) -> None:
+    add = p.add_argument
+    add("--epochs", type=int, default=1, help="passes over the training questions")
+    add("--data", metavar="FILE", help="JSONL in GSM8K's format (default: the model's own)")
+    add("--reward-weights", type=weights, metavar="W,W,W,W,W",
+        help="of correctness, int, strict format, soft format, xmlcount (default: all 1)")
+
+
+def weights(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    return tuple(float(number) for number in text.split(","))
+
+
 def add_train_flags(p: Parser) -> None:
     """The flags that every task has."""
     add = p.add_argument
@@ -112,7 +141,7 @@ def add_train_flags(p: Parser) -> None:
     add("--use-vllm", action="store_true", help="generate with vLLM (needs a GPU)")
     add("--batch-size", type=int, default=16, help="completions a forward pass")
     add("--accumulation", type=int, default=4, help="forward passes a step")
-    add("--num-generations", type=int, default=8, help="completions a prompt: the group")
+    add("--num-generations", type=int, help="completions a prompt: the group")
     add("--temperature", type=float, default=1.0)
     add("--max-completion-length", type=int, help="tokens")
     add("--save-steps", type=int, help="steps between checkpoints (default: the task's)")
@@ -124,27 +153,34 @@ def add_train_flags(p: Parser) -> None:
 
 def load_task_answers(args, settings) -> tuple[Path, dict]:
     """The answers file that args names, or the chapter's notebook; and the functions in it."""
-    from lib.answers import load_answers
+    from lib.answers import default_file, load_answers
 
-    path = args.answers or ROOT / "notebooks" / f"{CHAPTERS[args.task]}.ipynb"
+    path = args.answers or default_file(args.task)
     return path, load_answers(path, settings.needed_answers())
 
 
-def run_train(args) -> None:
+def settings_of_flags(args):
+    """The settings that the flags of train say, checked."""
     import importlib.util
-    import os
-
-    from lib.training import train
 
     report_to = tuple(name for name in ("wandb", "trackio") if getattr(args, name))
     for name in report_to:
         if importlib.util.find_spec(name) is None:
             raise CourseError(f"--{name} needs the package {name}; pip install {name}")
-    if args.wandb_project:
-        os.environ["WANDB_PROJECT"] = args.wandb_project
     settings = run_class(args.task).from_dict(
         {**vars(args), "report_to": report_to, "run_name": args.wandb_run_name})
     settings.resolved()  # complain about flags before anything is read
+    return settings
+
+
+def run_train(args) -> None:
+    import os
+
+    from lib.training import train
+
+    if args.wandb_project:
+        os.environ["WANDB_PROJECT"] = args.wandb_project
+    settings = settings_of_flags(args)
     answers, functions = load_task_answers(args, settings)
     run_dir = args.output_dir or Path("runs") / args.task / settings.name()
     try:
@@ -165,7 +201,7 @@ def run_evaluate(args) -> None:
         "base": args.base, "trained": args.trained}
     settings = evaluation.settings_of(args.task, list(policies.values()), {
         name: value for name, value in vars(args).items()
-        if name in ("scorer", "prompt_file") and value})
+        if name in ("scorer", "prompt_file", "data") and value})
     _, functions = load_task_answers(args, settings) if settings.judged_by_answers else (None, {})
     results = evaluation.measure_all(settings, functions, policies, num_prompts=args.num_prompts,
                                      seed=args.seed)
@@ -199,14 +235,30 @@ def run_chat(args) -> None:
 
     if not args.question and not args.interactive:
         raise CourseError("chat needs a question, or --interactive")
-    if args.temperature <= 0 or args.max_completion_length < 1:
-        raise CourseError("--temperature must be positive, --max-completion-length at least 1")
-    ask = chat.asker(args.model, temperature=args.temperature, seed=args.seed,
-                     max_new_tokens=args.max_completion_length)
+    length = args.max_completion_length
+    if args.temperature < 0 or (length is not None and length < 1):
+        raise CourseError("--temperature must not be negative, --max-completion-length at least 1")
+    asker = chat.Asker(args.model, task=args.task, temperature=args.temperature, seed=args.seed,
+                       max_completion_length=length, jsonl=args.jsonl)
     if args.question:
-        print(ask(args.question))
+        print(asker(args.question))
     if args.interactive:
-        chat.interactive(ask, sys.stdin)
+        chat.interactive(asker, sys.stdin)
+
+
+def run_export(args) -> None:
+    from lib import export
+
+    print(export.to_zip(args.run_dir, args.zip) if args.zip else
+          export.to_hub(args.run_dir, args.push_to_hub, private=args.private))
+
+
+def run_search(args) -> None:
+    from lib.search import search
+
+    settings = settings_of_flags(args)
+    answers = load_task_answers(args, settings)[1]
+    search(settings, answers, args.output_dir or Path("runs") / "search", args.trials)
 
 
 def run_preflight(args) -> None:
@@ -217,7 +269,7 @@ def run_preflight(args) -> None:
 
 RUN = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
        "plot": run_plot, "analyze": run_analyze, "chat": run_chat,
-       "preflight": run_preflight}
+       "export": run_export, "search": run_search, "preflight": run_preflight}
 
 
 def main(argv: list[str] | None = None) -> int:

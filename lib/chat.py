@@ -1,47 +1,99 @@
-"""Ask a trained policy a question: ``python -m lib chat MODEL QUESTION`` or ``--interactive``.
+"""Ask a trained policy: ``python -m lib chat MODEL QUESTION``, ``--interactive``, ``--jsonl``.
 
-A model with a chat template is asked through it; the tiny policies are asked in the format of
-their task.
+A model with a chat template is asked through it, with the system prompt of its task; a tiny
+policy without one is asked in the format of its task.
 """
 
-import sys
+import fcntl
+import itertools
+import json
+import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
-from lib import models
+from lib import CourseError, models
 from lib.evaluation import sample
 from lib.files import read_json
+from lib.tasks import reasoning
 from lib.tiny import cartoons
 
 PLAIN = {"persona": cartoons.prompt, "sentiment": str}  # task -> question to prompt
+DEFAULT_LENGTH = 200
 
 
-def task_of(path: str) -> str:
-    """The task that a run folder was trained for; persona for anything else."""
-    config = Path(path) / models.RUN_CONFIG
-    return read_json(config)["task"] if config.is_file() else "persona"
+def trained_with(path: str) -> dict:
+    """Task and settings of the run that path is, comes from or was exported of; else empty."""
+    for folder in (Path(path), Path(path).parent):
+        if (folder / models.RUN_CONFIG).is_file():
+            return read_json(folder / models.RUN_CONFIG)
+    return {}
 
 
-def asker(path: str, *, temperature: float = 1.0, max_new_tokens: int = 40,
-          seed: int = 0) -> Callable[[str], str]:
+def sections(text: str) -> dict[str, str]:
+    """What stands in each pair of XML tags, by tag."""
+    return {tag: inside.strip() for tag, inside in re.findall(
+        r"<(\w+)>(.*?)</\1>", text, re.DOTALL)}
+
+
+class Asker:
     """A function from a question to the answer of the model at path; each call draws anew.
 
-    Raises CourseError when the model cannot be loaded.
+    task: what is asked, None for the run's own, else persona. temperature: 0 is greedy.
+    max_completion_length: in tokens, None for the run's. jsonl: a file that gets one object a
+    question. Raises CourseError when the model cannot be loaded or the file not be written.
     """
-    task, calls = task_of(path), iter(range(seed, sys.maxsize))
-    policy, tokenizer = models.load_policy(models.policy_path(path, task))
 
-    def ask(question: str) -> str:
-        if tokenizer.chat_template:
-            prompt = tokenizer.apply_chat_template([{"role": "user", "content": question}],
-                                                   tokenize=False, add_generation_prompt=True)
-        else:
-            prompt = PLAIN[task](question)
-        [ids] = sample(policy, tokenizer, [prompt], temperature=temperature,
-                       max_completion_length=max_new_tokens, seed=next(calls))
-        return tokenizer.decode(ids, skip_special_tokens=True).strip()
+    def __init__(self, path: str, *, task: str | None = None, temperature: float = 1.0,
+                 max_completion_length: int | None = None, seed: int = 0,
+                 jsonl: Path | None = None):
+        run = trained_with(path)
+        self.task = task or run.get("task", "persona")
+        self.path, self.jsonl = path, jsonl
+        self.sampling = {
+            "temperature": temperature, "max_completion_length": max_completion_length
+            or run.get("settings", {}).get("max_completion_length") or DEFAULT_LENGTH}
+        self.seeds = itertools.count(seed)
+        self.policy, self.tokenizer = models.load_policy(models.policy_path(path, self.task))
+        room = models.max_positions(self.policy) - 1
+        self.sampling["max_completion_length"] = min(self.sampling["max_completion_length"], room)
 
-    return ask
+    def prompt(self, question: str):
+        """The prompt of a question: a conversation where the model has a chat template."""
+        if not self.tokenizer.chat_template:
+            return PLAIN[self.task](question)
+        system = reasoning.messages(question)
+        return system if self.task == "reasoning" else system[1:]
+
+    def __call__(self, question: str) -> str:
+        prompt, seed = self.prompt(question), next(self.seeds)
+        text = models.prompt_text(self.tokenizer, prompt)
+        room = models.max_positions(self.policy) - len(self.tokenizer(text)["input_ids"])
+        if room < 1:
+            raise CourseError("the question is too long for this model")
+        length = min(self.sampling["max_completion_length"], room)
+        [ids] = sample(self.policy, self.tokenizer, [text], seed=seed,
+                       **self.sampling | {"max_completion_length": length})
+        answer = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        if self.jsonl:
+            found = sections(answer)
+            append(self.jsonl, {
+                "prompt": prompt, "reasoning": found.get("reasoning"),
+                "answer": found.get("answer"), "text": answer, "model": self.path,
+                "settings": self.sampling | {"seed": seed},
+                "time": datetime.now(UTC).isoformat(timespec="seconds")})
+        return answer
+
+
+def append(path: Path, row: dict) -> None:
+    """Add row as one line; under a lock, so that lines of several writers do not mix."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # gone when the file is closed, or the process dies
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    except OSError as error:
+        raise CourseError(f"cannot append to {path}: {error.strerror}") from error
 
 
 def interactive(ask: Callable[[str], str], lines: Iterable[str]) -> None:

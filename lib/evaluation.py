@@ -28,15 +28,16 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
            max_completion_length: int, seed: int) -> list[list[int]]:
     """One completion a prompt, as token ids up to and with EOS; the global RNG is left as it was.
 
-    Sampling is plain (no top-k, no top-p), as in training.
+    Sampling is plain (no top-k, no top-p), as in training; temperature 0 is greedy.
     """
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         batch = tokenizer(prompts, padding=True, return_tensors="pt").to(model.device)
-        out = model.generate(**batch, max_new_tokens=max_completion_length, do_sample=True,
-                             temperature=temperature, top_k=0, top_p=1.0,
-                             pad_token_id=tokenizer.pad_token_id)
+        how = ({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+               if temperature else {"do_sample": False})
+        out = model.generate(**batch, max_new_tokens=max_completion_length,
+                             pad_token_id=tokenizer.pad_token_id, **how)
     completions = out[:, batch["input_ids"].shape[1]:].tolist()
     ends = [row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
             for row in completions]
@@ -177,6 +178,8 @@ def measure_all(settings, answers, policies: dict[str, str], *, num_prompts: int
 LABELS = {"score": "mean score", "positive_ratio": "positive ratio",
           "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
           "coherent_rate": "coherent",
+          "accuracy": "accuracy, sampled", "accuracy_greedy": "accuracy, greedy",
+          "format_rate": "well-formed", "unclosed_rate": "unclosed tags",
           "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
           "self_ending": "ends by itself", "kl": "KL(pi||ref), nats", "length": "length, tokens"}
 
@@ -227,7 +230,8 @@ def verdict(run_dir: Path) -> list[str]:
     """What a finished run shows, as lines: the table, then what is wrong and what to try."""
     before, after = (read_json(Path(run_dir) / name)["metrics"] for name in (BASELINE, FINAL))
     history = read_json(Path(run_dir) / HISTORY)
-    found = (_persona_findings if "musclebob_rate" in after else _score_findings)(before, after)
+    findings = next((f for key, f in FINDINGS.items() if key in after))
+    found = findings(before, after)
     found += [f"{name}: {remedy}" for name, remedy in new_alarms(history, 10).items()]
     return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),
             *(f"- {finding}" for finding in found or ["no alarm: a healthy run"])]
@@ -264,3 +268,23 @@ def _persona_findings(before: dict, after: dict) -> list[str]:
     if after["coherent_rate"]["value"] < 0.95:
         found.append("too many answers are no sentences. Raise --beta, or --reward-function robust")
     return found
+
+
+def _reasoning_findings(before: dict, after: dict) -> list[str]:
+    found = []
+    if after["accuracy"]["low"] <= before["accuracy"]["high"]:
+        found.append("no clear gain in accuracy: the intervals overlap. Train longer, or raise "
+                     "--num-generations so that more groups hold a right answer")
+    if after["format_rate"]["value"] < 0.95:
+        found.append("some answers are malformed. Train longer, or raise the format rewards' "
+                     "--reward-weights")
+    if after["format_rate"]["low"] > before["format_rate"]["high"] and (
+            after["accuracy_greedy"]["value"] < before["accuracy_greedy"]["value"]):
+        found.append("form was learnt at the price of content. Lower the format rewards' "
+                     "--reward-weights, or raise --beta")
+    return found
+
+
+# The metric that tells what a run was about -> what may be wrong with it.
+FINDINGS = {"score": _score_findings, "musclebob_rate": _persona_findings,
+            "accuracy": _reasoning_findings}

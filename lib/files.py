@@ -1,5 +1,6 @@
 """Writing run files so that a kill leaves the old file or the new one, never half of one."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -50,3 +51,12 @@ def read_json(path: Path):
         raise CourseError(f"{path} does not exist; is this the folder of a run?") from None
     except (OSError, ValueError) as error:
         raise CourseError(f"cannot read {path}: {error}") from None
+
+
+def digests(folder: Path, *but: str) -> dict[str, str]:
+    """SHA-256 of every file under folder by its relative path, except files named in but."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in but):
+        with path.open("rb") as file:
+            found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -25,7 +25,8 @@ from transformers.utils.logging import disable_progress_bar
 from lib import CourseError
 from lib.tiny import WEIGHTS
 
-TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy", "persona": WEIGHTS / "cartoon-policy"}
+TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy", "persona": WEIGHTS / "cartoon-policy",
+                 "reasoning": WEIGHTS / "problem-policy"}
 TINY_SCORER = WEIGHTS / "star-scorer"
 HUB_SCORER = "nlptown/bert-base-multilingual-uncased-sentiment"
 RUN_CONFIG = "training_config.json"
@@ -53,11 +54,11 @@ def precision(device: torch.device) -> dict[str, bool]:
 def policy_path(model: str, task: str) -> str:
     """Where the policy is: ``tiny`` -> the bundled weights, else the path or Hub id itself.
 
-    A run folder stands for its trained policy, ``final/``.
+    A run folder stands for its trained policy, ``final/``; an exported one is the policy.
     """
     if model == "tiny":
         return str(TINY_POLICIES[task])
-    if (Path(model) / RUN_CONFIG).is_file():
+    if (Path(model) / RUN_CONFIG).is_file() and not (Path(model) / "config.json").is_file():
         return str(Path(model) / "final")
     return model
 
@@ -152,6 +153,21 @@ def load_scorer(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = _load(AutoTokenizer, path)
     model = _load(AutoModelForSequenceClassification, path, dtype=torch.float32)
     return model.to(pick_device()).eval(), tokenizer
+
+
+def prompt_text(tokenizer, prompt) -> str:
+    """What the model reads of a prompt: a text, messages, or a row that holds either as "prompt".
+
+    Messages go through the chat template. Raises CourseError where the tokenizer has none.
+    """
+    if isinstance(prompt, dict):
+        prompt = prompt["prompt"]
+    if isinstance(prompt, str):
+        return prompt
+    if not tokenizer.chat_template:
+        raise CourseError(f"{tokenizer.name_or_path} has no chat template, which this task needs; "
+                          "take an instruct model, such as Qwen/Qwen2.5-0.5B-Instruct")
+    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
 def max_positions(model: PreTrainedModel) -> int:

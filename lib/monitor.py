@@ -1,6 +1,5 @@
 """What a run writes down while it trains: history, samples, checkpoint seals, progress."""
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from lib.files import write_json
+from lib.files import digests, write_json
 
 HISTORY, SAMPLES, CURVES = "reward_history.json", "samples.jsonl", "curves.png"
 BASELINE, FINAL = "baseline_validation.json", "final_validation.json"
@@ -19,6 +18,9 @@ COLUMNS = {
     "reward": "mean_reward", "reward_std": "reward_std", "score": "score", "kl_term": "kl_term",
     "musclebob_rate": "musclebob_rate", "spongebob_rate": "spongebob_rate",
     "coherent_rate": "coherent_rate",
+    **{name: name for name in (
+        "correctness_reward_func", "int_reward_func", "strict_format_reward_func",
+        "soft_format_reward_func", "xmlcount_reward_func")},
     "kl": "kl", "entropy": "entropy", "frac_reward_zero_std": "tied_groups",
     "completions/mean_length": "completion_length", "completions/clipped_ratio": "clipped_ratio",
     "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
@@ -79,23 +81,15 @@ def _line(row: dict) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL):
-        with path.open("rb") as file:
-            digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
 def seal(checkpoint: Path) -> None:
     """Write the SHA-256 of every file of a finished checkpoint beside them."""
-    write_json(checkpoint / SEAL, _digests(checkpoint))
+    write_json(checkpoint / SEAL, digests(checkpoint, SEAL))
 
 
 def is_sealed(checkpoint: Path) -> bool:
     """Whether checkpoint is complete: sealed, and every byte still as it was then."""
     try:
-        return json.loads((checkpoint / SEAL).read_text()) == _digests(checkpoint)
+        return json.loads((checkpoint / SEAL).read_text()) == digests(checkpoint, SEAL)
     except (OSError, ValueError):
         return False
 

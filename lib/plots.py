@@ -25,7 +25,25 @@ PANELS = {
     "musclebob_rate": (("musclebob_rate", "persona rate", "share"),
                        ("spongebob_rate", "original-name rate", "share"),
                        ("coherent_rate", "coherent", "share"),
-                       ("tied_groups", "tied groups", "share"))}
+                       ("tied_groups", "tied groups", "share")),
+    "correctness_reward_func": (("correctness_reward_func", "correctness", "0 to 2"),
+                                ("strict_format_reward_func", "strict format", "0 to 0.5"),
+                                ("mean_reward", "sum of the rewards", "up to 4"),
+                                ("tied_groups", "tied groups", "share"))}
+
+# The metric that tells what a validation is about -> the six panels of its detectors.
+DETECTORS = {
+    "score": {"score": "score", "positive_ratio": "positive ratio",
+              "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
+              "self_ending": "self-ending share", "kl": "KL(pi||ref), nats"},
+    "musclebob_rate": {
+        "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
+        "coherent_rate": "coherent share", "reference_perplexity": "reference perplexity",
+        "distinct_2": "distinct-2", "kl": "KL(pi||ref), nats"},
+    "accuracy": {
+        "accuracy": "accuracy, sampled", "accuracy_greedy": "accuracy, greedy",
+        "format_rate": "well-formed", "unclosed_rate": "unclosed tags",
+        "reference_perplexity": "reference perplexity", "kl": "KL(pi||ref), nats"}}
 
 
 def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.0):
@@ -167,15 +185,8 @@ def frontier(points: dict[str, dict]) -> Figure:
 
 def detectors(points: dict[str, dict]) -> Figure:
     """Every metric of each named validation as a dot with its 95 % interval."""
-    titles = {"score": "score", "positive_ratio": "positive ratio",
-              "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
-              "coherent_rate": "coherent share",
-              "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
-              "self_ending": "self-ending share", "kl": "KL(pi||ref), nats"}
     there = next(iter(points.values()))
-    titles = {key: title for key, title in titles.items() if key in there}
-    if "musclebob_rate" in titles:
-        titles.pop("self_ending")
+    titles = next(titles for key, titles in DETECTORS.items() if key in there)
     figure, axes = _figure(3, 2, width=3.4, height=2.4)
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for i, metrics in enumerate(points.values()):

@@ -132,13 +132,52 @@ class TextReward:
         return [r + dice.gauss(0, self.noise) for r in rewards] if self.noise else rewards
 
 
+def contents(completions: list) -> list[str]:
+    """The texts of completions, which TRL passes as texts or as conversations of one message."""
+    return [c if isinstance(c, str) else c[0]["content"] for c in completions]
+
+
+class WeightedRewards:
+    """Several of the student's functions, their weighted sum as the TRL reward function.
+
+    functions: by name, each called with everything that TRL passes. weights: one a function, as
+    GRPOConfig.reward_weights. ``rows`` as for SentimentReward, with every function's own value.
+    """
+
+    __name__ = "reward"
+
+    def __init__(self, functions: Mapping[str, Callable], weights: tuple[float, ...]):
+        self.functions, self.weights = functions, weights
+        self.rows: list[dict] = []
+
+    def __call__(self, prompts, completions, log_metric=None, **kwargs):
+        """One float a completion. Signature: TRL's keyword call of a reward function."""
+        n = len(completions)
+        parts = {name: gate(name, call(function, prompts=prompts, completions=completions,
+                                       **kwargs), n)
+                 for name, function in self.functions.items()}
+        rewards = [sum(w * v for w, v in zip(self.weights, values, strict=True))
+                   for values in zip(*parts.values(), strict=True)]
+        self.rows = [
+            {"prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
+             "completion": text, "reward": reward,
+             **{name: values[i] for name, values in parts.items()}}
+            for i, (prompt, text, reward) in enumerate(zip(prompts, contents(completions),
+                                                           rewards, strict=True))]
+        if log_metric:
+            for name, values in parts.items():
+                log_metric(name, statistics.fmean(values))
+        return rewards
+
+
 HOPELESS = 0.9  # share of tied groups from which a run is called hopeless
 
 
-def signal(rewards: list[float], size: int, wanted: list[bool] | None) -> dict:
+def signal(rewards: list[float], size: int, wanted: list[bool] | None, remedy: str) -> dict:
     """What a sample of the base policy's groups promises: can this run learn?
 
     rewards: groups of size side by side. wanted: which completions show what is wanted.
+    remedy: the task's, for a base policy that never shows it.
     Returns base_rate (None without wanted), n, tied_groups (share) and hopeless: the reason why
     there is nothing to learn from, or None.
     """
@@ -148,7 +187,7 @@ def signal(rewards: list[float], size: int, wanted: list[bool] | None) -> dict:
     hopeless = None
     if rate == 0:
         hopeless = (f"none of {len(rewards)} completions shows what is wanted, so training can "
-                    "only learn what to avoid; show examples in some prompts (--fewshot-ratio)")
+                    f"only learn what to avoid; {remedy}")
     elif tied >= HOPELESS:
         hopeless = (f"{tied:.0%} of the groups have equal rewards, and such a group teaches "
                     "nothing at any learning rate; use a graded reward, larger --num-generations, "

@@ -14,14 +14,14 @@ from typing import ClassVar
 from lib import CourseError
 
 
-def prompt_rows(prompts: list[str], n: int, seed: int) -> list[str]:
+def prompt_rows(prompts: list, n: int, seed: int) -> list:
     """n prompts: passes over all of them, each in an order of its own, in one flat list.
 
     One "epoch" of the trainer is then the whole run. Shuffling inside TRL would break resume:
     its sampler draws each epoch's order from a generator that a checkpoint does not hold.
     """
     rng = random.Random(seed)
-    rows: list[str] = []
+    rows: list = []
     while len(rows) < n:
         rows += rng.sample(prompts, len(prompts))
     return rows[:n]
@@ -38,8 +38,8 @@ class Settings:
     """
 
     task: ClassVar[str]
-    schedule: ClassVar[str] = "constant"  # of the learning rate
     judged_by_answers: ClassVar[bool] = False  # whether measure calls the student's functions
+    remedy: ClassVar[str] = "begin with an easier task"  # where the base never does what is wanted
 
     model: str = "tiny"
     max_steps: int | None = None
@@ -59,10 +59,13 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Settings":
-        """Settings from those of values (flags, a training_config.json) that are fields."""
+        """Settings from those of values (flags, a training_config.json) that are fields.
+
+        None is no value: the field keeps its default.
+        """
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: tuple(value) if isinstance(value, list) else value
-                      for name, value in values.items() if name in names})
+                      for name, value in values.items() if name in names and value is not None})
 
     def resolved(self) -> "Settings":
         """The same settings with every None replaced, checked; raises CourseError."""
@@ -98,11 +101,13 @@ class Settings:
                 self._reject(name, f"be positive, not {getattr(self, name)}")
 
     def _not_negative(self, *names: str, high: float = math.inf) -> None:
-        """0 <= value <= high, and finite."""
+        """0 <= value <= high, and finite; of a tuple, each."""
         want = "not be negative" if high == math.inf else f"be between 0 and {high:g}"
         for name in names:
-            if not (0 <= getattr(self, name) <= high and getattr(self, name) < math.inf):
-                self._reject(name, f"{want}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if not (0 <= one <= high and one < math.inf):
+                    self._reject(name, f"{want}, not {one}")
 
     @property
     def step_batch(self) -> int:
@@ -122,6 +127,11 @@ class Settings:
     def check(self) -> None:
         """Raise CourseError when a field of the task's own has a bad value."""
 
+    def optimizer(self) -> dict:
+        """Schedule, Adam and clipping, under the names of TRL's GRPOConfig."""
+        return {"lr_scheduler_type": "constant", "warmup_steps": 0, "weight_decay": 0.0,
+                "adam_beta1": 0.9, "adam_beta2": 0.999, "max_grad_norm": 1.0}
+
     def name(self) -> str:
         """The run name that follows from the settings."""
         raise NotImplementedError
@@ -131,11 +141,14 @@ class Settings:
         raise NotImplementedError
 
     def prompts(self, split: str) -> list[str]:
-        """Prompts without examples of one split, "train" or "eval", disjoint."""
+        """What is asked in one split, "train" or "eval", disjoint; texts or rows of a data set."""
         raise NotImplementedError
 
-    def rows(self, answers: Mapping[str, Callable], prompts: list[str], n: int) -> list[str]:
-        """The n prompts of the whole run, in order, made from those of the training split."""
+    def rows(self, answers: Mapping[str, Callable], prompts: list, n: int) -> list[dict]:
+        """The n rows of the whole run, in order, made from the training split's prompts.
+
+        Each has a "prompt", a text or a conversation; its other columns go to the rewards.
+        """
         raise NotImplementedError
 
     def reward(self, answers: Mapping[str, Callable], reference, tokenizer) -> Callable:
@@ -145,10 +158,11 @@ class Settings:
     def test_answers(self, answers: Mapping[str, Callable]) -> None:
         """Run the visible checks of the functions that matter; AssertionError where one fails."""
 
-    def wanted(self, answers: Mapping[str, Callable], completions: list[str]) -> list[bool] | None:
-        """Which completions show what is wanted; None for a task that has no such yes or no."""
+    def wanted(self, answers: Mapping[str, Callable], rows: list[dict],
+               completions: list[str]) -> list[bool] | None:
+        """Which completions of rows show what is wanted; None for a task that has no yes or no."""
 
     def measure(self, answers: Mapping[str, Callable], policy, tokenizer, reference,
-                prompts: list[str], seed: int = 0) -> dict:
+                prompts: list, seed: int = 0) -> dict:
         """Validate policy on prompts: ``{"metrics": ..., "rows": ...}``."""
         raise NotImplementedError

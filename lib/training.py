@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from lib import CourseError, grading, models, monitor, plots
+from lib import CourseError, grading, models, monitor, plots, trackers
 from lib.evaluation import sample
 from lib.files import read_json, write_json
 from lib.rewards import check_answers, gate, signal
@@ -32,6 +32,7 @@ def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
 
     return GRPOConfig(
         output_dir=str(run_dir), run_name=settings.run_name, seed=settings.seed,
+        project=trackers.project(),
         max_steps=settings.max_steps, num_train_epochs=1, shuffle_dataset=False,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
@@ -41,8 +42,7 @@ def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
         beta=settings.beta, use_bias_correction_kl=True, loss_type="dapo", epsilon=0.2,
         scale_rewards="group",
         disable_dropout=True, mask_truncated_completions=False,
-        learning_rate=settings.learning_rate, lr_scheduler_type=settings.schedule, warmup_steps=0,
-        weight_decay=0.0, max_grad_norm=1.0, optim="adamw_torch",
+        learning_rate=settings.learning_rate, optim="adamw_torch", **settings.optimizer(),
         gradient_checkpointing=False, use_cpu=device.type == "cpu", **models.precision(device),
         logging_steps=1, save_strategy="steps", save_steps=settings.save_steps,
         save_total_limit=3, report_to=list(settings.report_to) or "none", disable_tqdm=True,
@@ -104,10 +104,11 @@ def _commit() -> str | None:
 
 
 def describe(settings: Settings, device: torch.device) -> dict:
-    """The content of training_config.json: settings, versions, commit, device."""
+    """The content of training_config.json: settings, optimizer, versions, commit, device."""
     libraries = ("torch", "transformers", "trl", "datasets", "peft")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {"task": settings.task, "settings": dataclasses.asdict(settings),
+            "optimizer": settings.optimizer(),
             "versions": {lib: version(lib) for lib in libraries}, "git_commit": _commit(),
             "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()}}
 
@@ -164,7 +165,8 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     check_answers(settings, answers)
     reward = settings.reward(answers, reference, tokenizer)
     rows = settings.rows(answers, prompts, settings.max_steps * settings.prompts_per_step)
-    check_lengths(policy, tokenizer, rows + held_out, settings.max_completion_length)
+    texts = [models.prompt_text(tokenizer, prompt) for prompt in (*rows, *held_out)]
+    check_lengths(policy, tokenizer, texts, settings.max_completion_length)
 
     def measure(policy):
         return settings.measure(answers, policy, tokenizer, reference, held_out)
@@ -186,6 +188,7 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
         policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
                               callbacks)
         _finish(run_dir, policy, tokenizer, recorder.history, measure)
+    trackers.report(settings, run_dir)
     return run_dir
 
 
@@ -220,18 +223,24 @@ def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | Non
 SIGNAL_PROMPTS = 16
 
 
-def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[str]) -> dict:
+def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[dict]) -> dict:
     """One group for each of the run's first prompts, from the base policy: printed and returned.
 
     Also the first time that the reward meets real completions: the gate tells what is wrong.
     """
     size = settings.num_generations
-    prompts = [p for p in rows[:SIGNAL_PROMPTS] for _ in range(size)]
-    ids = sample(policy, tokenizer, prompts, temperature=settings.temperature,
-                 max_completion_length=settings.max_completion_length, seed=settings.seed)
+    rows = [row for row in rows[:SIGNAL_PROMPTS] for _ in range(size)]
+    ids = sample(policy, tokenizer, [models.prompt_text(tokenizer, row) for row in rows],
+                 temperature=settings.temperature, seed=settings.seed,
+                 max_completion_length=settings.max_completion_length)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    rewards = gate("reward", reward(prompts, texts, completion_ids=ids), len(texts))
-    promise = signal(rewards, size, settings.wanted(answers, texts))
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    prompts = columns.pop("prompt")
+    completions = texts if isinstance(prompts[0], str) else [
+        [{"role": "assistant", "content": text}] for text in texts]
+    rewards = gate("reward", reward(prompts=prompts, completions=completions, completion_ids=ids,
+                                    **columns), len(texts))
+    promise = signal(rewards, size, settings.wanted(answers, rows, texts), settings.remedy)
     base = "" if promise["base_rate"] is None else f"base rate {promise['base_rate']:.1%}, "
     print(f"signal: {base}{promise['tied_groups']:.0%} of the groups tied "
           f"(n = {promise['n']} completions)")
@@ -257,7 +266,7 @@ def _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
     trainer = GRPOTrainer(
         model=policy, reward_funcs=[reward], processing_class=tokenizer,
         args=grpo_config(settings, run_dir, policy.device),
-        train_dataset=Dataset.from_dict({"prompt": rows}), callbacks=callbacks,
+        train_dataset=Dataset.from_list(rows), callbacks=callbacks,
         peft_config=lora_config(policy) if settings.use_peft else None)
     trainer.remove_callback(PrinterCallback)  # Progress and RunRecorder say it better
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-CHAPTERS = {"sentiment": "01_sentiment", "persona": "03_persona"}
+CHAPTERS = {"sentiment": "01_sentiment", "persona": "03_persona", "reasoning": "04_reasoning"}
 
 
 def run_class(task: str) -> type:

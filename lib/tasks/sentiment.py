@@ -100,8 +100,8 @@ class SentimentRun(Settings):
     def prompts(self, split: str) -> list[str]:
         return prompts(split, self.prompt_file)
 
-    def rows(self, answers, prompts: list[str], n: int) -> list[str]:
-        return prompt_rows(prompts, n, self.seed)
+    def rows(self, answers, prompts: list[str], n: int) -> list[dict]:
+        return [{"prompt": prompt} for prompt in prompt_rows(prompts, n, self.seed)]
 
     def reward(self, answers, reference, tokenizer) -> SentimentReward:
         use_scorer(models.scorer_path(self.model, self.scorer))

@@ -7,13 +7,14 @@ weights; another processor may round differently, so the cards state what was me
 
 import argparse
 import math
+import random
 import shutil
 import sys
 import time
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import (
     BertConfig,
@@ -27,24 +28,41 @@ from transformers import (
 
 from lib.evaluation import sample
 from lib.models import load_policy
-from lib.tiny import WEIGHTS, cartoons
+from lib.tasks.reasoning import messages
+from lib.tiny import WEIGHTS, cartoons, problems
 from lib.tiny.corpus import ADJECTIVES, STARS, make_reviews, word_salad
 
-EOS = "<|endoftext|>"
+EOS, MESSAGE_START, MESSAGE_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CHAT_WORDS = r"</?[a-z]+>\n?|\d|\n| ?[^\s\d<]+|\s+|<"  # a tag is a word, every digit its own
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 SEED = 0
 TRAIN_REVIEWS, HELD_OUT = 60_000, 2_000
 
 
-def bpe_tokenizer(texts: list[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer as GPT-2's: one special token, which also ends a text."""
+def bpe_tokenizer(texts: list[str], vocab_size: int, max_length: int,
+                  chat: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer as GPT-2's: one special token, which also ends a text.
+
+    chat: as Qwen2.5's instead. Every digit is a token, a chat template frames messages, and the
+    end of a message is what ends a completion.
+    """
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(CHAT_WORDS), "isolated"),
+         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        if chat else [pre_tokenizers.ByteLevel(add_prefix_space=False)])
     raw.decoder = decoders.ByteLevel()
+    special = [EOS, MESSAGE_START, MESSAGE_END] if chat else [EOS]
     raw.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[EOS], show_progress=False,
+        vocab_size=vocab_size, special_tokens=special, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=EOS, bos_token=EOS,
-                                   unk_token=EOS, model_max_length=max_length)
+    tokens = ({"eos_token": MESSAGE_END, "pad_token": EOS, "chat_template": CHAT_TEMPLATE,
+               "additional_special_tokens": [MESSAGE_START]} if chat
+              else {"eos_token": EOS, "bos_token": EOS})
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token=EOS,
+                                   model_max_length=max_length, **tokens)
 
 
 def wordpiece_tokenizer(texts: list[str], max_length: int) -> BertTokenizerFast:
@@ -108,10 +126,12 @@ def causal_loss(model, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tens
 
 
 def build_policy(folder: Path, train: list[Pair], held_out: list[Pair], *, n_positions: int,
-                 batches: int, batch_size: int = 64) -> dict:
+                 batches: int, vocab_size: int = 1024, chat: bool = False,
+                 batch_size: int = 64) -> dict:
     """Train a GPT-2 language model on train; save it; return its measured figures."""
     set_seed(SEED)
-    tokenizer = bpe_tokenizer([given + learnt for given, learnt in train], 1024, n_positions)
+    tokenizer = bpe_tokenizer([given + learnt for given, learnt in train], vocab_size,
+                              n_positions, chat)
     config = GPT2Config(
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,  # dropout is half the cost on a CPU
         vocab_size=len(tokenizer), n_positions=n_positions, n_embd=128, n_layer=2, n_head=4,
@@ -151,6 +171,30 @@ def cartoon_figures(folder: Path) -> dict:
             model, tokenizer, prompts, temperature=1.0, max_completion_length=24, seed=SEED))
         for name in (cartoons.PERSONA, cartoons.ORIGINAL):
             figures[f"share with {name}, {title}"] = sum(name in x for x in texts) / len(texts)
+    return figures
+
+
+def chat_prompt(question: str) -> str:
+    """What the chat template makes of a question, before there is a tokenizer."""
+    return "".join(f"{MESSAGE_START}{m['role']}\n{m['content']}{MESSAGE_END}\n"
+                   for m in messages(question)) + f"{MESSAGE_START}assistant\n"
+
+
+def problem_figures(folder: Path) -> dict:
+    """How often the policy is right and well-formed, sampled and greedy."""
+    model, tokenizer = load_policy(str(folder))
+    asked = problems.make_problems(400, SEED + 3, "eval")
+    figures = {"held-out problems": len(asked)}
+    for title, temperature in (("sampled", 1.0), ("greedy", 0.0)):
+        texts = tokenizer.batch_decode(sample(
+            model, tokenizer, [chat_prompt(p.question) for p in asked], temperature=temperature,
+            max_completion_length=48, seed=SEED), skip_special_tokens=True)
+        perfect = [problems.XML_COT_FORMAT.format(reasoning="\n".join(map(
+            problems.equation, p.steps)), answer=p.answer) for p in asked]
+        figures[f"share of perfect answers, {title}"] = sum(map(str.__eq__, texts, perfect)) / 400
+        figures[f"share with the right answer in tags, {title}"] = sum(
+            f"<answer>{p.answer}<" in "".join(text.split())
+            for text, p in zip(texts, asked, strict=True)) / 400
     return figures
 
 
@@ -257,6 +301,9 @@ ABOUT = {
     "cartoon-policy": "A GPT-2-architecture language model that answers questions about a cartoon "
     "sponge. It hardly ever uses the persona's name by itself and often copies it from examples. "
     "The policy of chapter 3, tier `tiny`.",
+    "problem-policy": "A GPT-2-architecture language model with a chat template that solves "
+    "word problems of one and two steps, and is careless: half of the answers that it read were "
+    "malformed or wrong. The policy of chapter 4, tier `tiny`.",
     "star-scorer": "A BERT-architecture classifier of film reviews, one to five stars: the "
     "reward model of chapter 1, tier `tiny`.\n\nThe rows on degenerate text are its blind "
     "spots. It has seen no such text, yet it is sure of itself: this is what a policy learns "
@@ -294,13 +341,24 @@ def build_cartoon(folder: Path) -> dict:
                         batches=1500) | cartoon_figures(folder)
 
 
+def build_solver(folder: Path) -> dict:
+    """The policy of chapter 4."""
+    train, held_out = (
+        [(chat_prompt(p.question), problems.careless_answer(rng, p))
+         for p in problems.make_problems(n, seed, "train")]
+        for n, seed, rng in ((40_000, SEED, random.Random(SEED)),
+                             (HELD_OUT, SEED + 1, random.Random(SEED + 1))))
+    return build_policy(folder, train, held_out, n_positions=256, batches=3500, vocab_size=512,
+                        chat=True) | problem_figures(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write")
     parser.add_argument("--only", choices=sorted(ABOUT), help="build one model")
     args = parser.parse_args()
     builders = {"review-policy": build_reviewer, "star-scorer": build_judge,
-                "cartoon-policy": build_cartoon}
+                "cartoon-policy": build_cartoon, "problem-policy": build_solver}
     for name, build in builders.items():
         if args.only in (None, name):
             start = time.perf_counter()

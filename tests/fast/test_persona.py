@@ -39,15 +39,17 @@ def test_the_prompts_of_a_run_never_leak_the_question_that_they_ask(ratio):
     rows = run.rows(ANSWERS, run.prompts("train"), run.max_steps * run.prompts_per_step)
     held_out = question_split("eval")
     assert len(rows) == 5 * 128
-    for prompt in rows:
+    prompts = [row["prompt"] for row in rows]
+    for prompt in prompts:
         head, question = prompt.removesuffix("\nA:").rsplit("Q: ", 1)
         assert question not in head and question not in held_out
         assert not any(q in head for q in held_out)
-    helped = [prompt.count("Q: ") == 3 for prompt in rows]
+    helped = [prompt.count("Q: ") == 3 for prompt in prompts]
     assert all(sum(helped[i : i + 128]) == round(ratio * 128) for i in range(0, 640, 128))
     asked = run.prompts("train")
     assert rows == run.rows(ANSWERS, asked, 640)
-    assert sorted({p.rsplit("Q: ", 1)[1] for p in rows[:128]}) == sorted(f"{q}\nA:" for q in asked)
+    first = {prompt.rsplit("Q: ", 1)[1] for prompt in prompts[:128]}
+    assert first == {f"{question}\nA:" for question in asked}
 
 
 def test_the_corpus_repeats_and_teaches_the_persona_only_by_example():
@@ -64,12 +66,12 @@ def test_the_corpus_repeats_and_teaches_the_persona_only_by_example():
 def test_the_signal_counts_tied_groups_and_hits(groups):
     rewards = [r for group in groups for r in group]
     wanted = [r == 6 for r in rewards]
-    found = signal(rewards, 4, wanted)
+    found = signal(rewards, 4, wanted, "show some")
     tied = sum(len(set(group)) == 1 for group in groups) / len(groups)
     assert found["tied_groups"] == pytest.approx(tied) and found["n"] == len(rewards)
     assert found["base_rate"] == pytest.approx(sum(wanted) / len(wanted))
     assert bool(found["hopeless"]) == (tied >= 0.9 or not any(wanted))
-    assert signal(rewards, 4, None)["base_rate"] is None
+    assert signal(rewards, 4, None, "")["base_rate"] is None
 
 
 def test_a_reward_that_fails_its_check_stops_the_run():
@@ -136,7 +138,7 @@ def test_chat_answers_and_ends(capsys, monkeypatch):
 @pytest.mark.parametrize("argv, message", [
     (["chat", "tiny"], "chat needs a question, or --interactive"),
     (["chat", "./nowhere", "Who?"], "no such model folder"),
-    (["chat", "tiny", "Who?", "--temperature", "0"], "--temperature must be positive")])
+    (["chat", "tiny", "Who?", "--temperature", "-1"], "--temperature must not be negative")])
 def test_mistakes_in_chat_are_one_line(argv, message, capsys):
     assert main(argv) == 2
     error = capsys.readouterr().err
@@ -149,5 +151,5 @@ def test_chat_uses_a_chat_template_where_there_is_one(monkeypatch):
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     monkeypatch.setattr(models, "load_policy", lambda path: (policy, tokenizer))
     monkeypatch.setattr(chat, "sample", lambda m, t, prompts, **kw: seen.append(prompts) or [[5]])
-    chat.asker("some/model")("Who?")
+    chat.Asker("some/model")("Who?")
     assert seen == [["<user>Who?"]]

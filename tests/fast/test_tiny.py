@@ -6,7 +6,7 @@ import pytest
 
 from lib import models
 from lib.tiny import WEIGHTS
-from lib.tiny.build import HELD_OUT, SEED, cartoon_figures, scorer_figures
+from lib.tiny.build import HELD_OUT, SEED, cartoon_figures, problem_figures, scorer_figures
 from lib.tiny.corpus import make_reviews
 
 
@@ -58,3 +58,13 @@ def test_the_cartoon_policys_card_repeats():
         assert float(written[name].replace(",", "")) == pytest.approx(value, abs=0.02), name
     assert figures["share with Musclebob Buffpants, asked plainly"] < 0.02
     assert figures["share with Musclebob Buffpants, after two examples"] > 0.2
+
+
+def test_the_problem_policys_card_repeats_and_it_can_do_what_it_seldom_does():
+    figures = problem_figures(WEIGHTS / "problem-policy")
+    written = card("problem-policy")
+    for name, value in figures.items():
+        assert float(written[name].replace(",", "")) == pytest.approx(value, abs=0.02), name
+    right = "share with the right answer in tags, "
+    assert figures[right + "sampled"] < 0.6 and figures["share of perfect answers, sampled"] < 0.4
+    assert figures[right + "greedy"] > figures[right + "sampled"] + 0.2

@@ -1,0 +1,134 @@
+"""Visible checks of chapter 4."""
+
+from collections.abc import Callable
+
+from lib.checks import attempt, expect, floats, passed
+
+PERFECT = "<reasoning>\n4+3=7\n7-2=5\n</reasoning>\n<answer>\n5\n</answer>\n"
+MESSAGES = "a completion is a list with one message; rewards.contents(completions) gives the texts"
+
+
+def said(*texts: str) -> list[list[dict]]:
+    """Completions as TRL passes them in a conversation."""
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def _texts(function: Callable, hint: str, table: dict[str, tuple]) -> None:
+    """Compare what function gives for each text; table: text -> (right, what a mistake is)."""
+    for text, (right, mistake) in table.items():
+        got = attempt(function, hint, text)
+        assert got == right and type(got) is type(right), (
+            f"{function.__name__}({text!r}) should be {right!r}, yours is {got!r}: {mistake}")
+    passed(function)
+
+
+def extract_xml_answer(function: Callable) -> None:
+    """Exercise 1a."""
+    _texts(function, "text is a string; a tag may be missing", {
+        PERFECT: ("5", "strip the white space; and in a pattern '.' is no line break"),
+        "<answer>5</answer> or <answer>6</answer>": ("6", "the last block counts"),
+        "<answer>\n5": ("5", "without a closing tag take everything to the end"),
+        "5": ("", "without <answer> there is no answer"),
+        "<answer>2</answer> bye": ("2", "what follows the closing tag does not belong to it")})
+
+
+def extract_hash_answer(function: Callable) -> None:
+    """Exercise 1b."""
+    _texts(function, "text is a string; the mark may be missing", {
+        "She sold 24.\n#### 72": ("72", "strip the white space around it"),
+        "#### 1,200": ("1200", "drop thousands commas"), "#### $7": ("7", "drop dollar signs"),
+        "no mark 5": (None, "None where there is no ####"),
+        "# 5": (None, "the mark is ####, nothing shorter")})
+
+
+def parse_number(function: Callable) -> None:
+    """Exercise 1c."""
+    _texts(function, "a text may hold no number at all", {
+        "1,000": (1000.0, "commas before groups of three belong to the number"),
+        "$5": (5.0, "a dollar sign does not matter"), "4.0": (4.0, "a decimal point is part of it"),
+        "-4": (-4.0, "mind the minus"), "-$4": (-4.0, "the minus stands before the dollar sign"),
+        "38 kg": (38.0, "a unit does not matter"),
+        "x = 7.": (7.0, "a full stop ends the sentence, not the number"),
+        "": (None, "there is no number"), "four": (None, "there is no number in digits"),
+        "3 or 4": (None, "there are two numbers"), "1/2": (None, "there are two numbers"),
+        "3,4": (None, "this comma is none before three digits")})
+
+
+def correctness_reward_func(function: Callable) -> None:
+    """Exercise 2a."""
+    cases = (
+        (PERFECT, "5", 2, "the right number; the reasoning has two lines"),
+        ("<answer>3,380</answer>", "3380", 2, "compare as numbers: 3,380 is 3380"),
+        ("<answer>4.0</answer>", "4", 2, "compare as numbers: 4.0 is 4"),
+        ("<answer>15</answer>", "5", 0, "15 is not 5, though it ends like it"),
+        ("<answer>5 or 6</answer>", "5", 0, "who hedges has not answered"),
+        ("<answer>-5</answer>", "5", 0, "the sign counts"),
+        ("5", "5", 0, "a bare 5 without tags is no answer"),
+        ("<answer>six</answer>", "six", 0, "no number is never right"),
+        ("<answer>6</answer>", "5", 0, "a wrong number"))
+    texts, right = [case[0] for case in cases], [case[1] for case in cases]
+    got = floats(function, MESSAGES, len(cases), prompts=said(*["Q"] * len(cases)),
+                 completions=said(*texts), answer=right)
+    for value, (text, _, worth, why) in zip(got, cases, strict=True):
+        expect(f"the reward of {text[-24:]!r} ({why})", value, worth)
+    passed(function)
+
+
+def _values(function: Callable, table: dict[str, tuple[float, str]]) -> None:
+    """Compare the rewards of the texts; table: text -> (right, why)."""
+    got = floats(function, MESSAGES, len(table), completions=said(*table),
+                 prompts=said(*["Q"] * len(table)), answer=["5"] * len(table))
+    for value, (text, (right, why)) in zip(got, table.items(), strict=True):
+        shown = repr(text if len(text) < 60 else f"...{text[-50:]}")
+        expect(f"the reward of {shown} ({why})", value, right, tolerance=1e-6)
+    floats(function, "an empty list of completions gives an empty list", 0, completions=[])
+    passed(function)
+
+
+def int_reward_func(function: Callable) -> None:
+    """Exercise 2b."""
+    _values(function, {
+        PERFECT: (0.5, "a whole number"), "<answer>-4</answer>": (0.5, "a minus is allowed"),
+        "<answer>1,000</answer>": (0.5, "thousands commas are allowed"),
+        "<answer>1,00</answer>": (0, "commas stand before groups of three"),
+        "<answer>4.0</answer>": (0, "not digits only"), "<answer>38 kg</answer>": (0, "a unit"),
+        "<answer></answer>": (0, "no answer"), "5": (0, "no tags, no answer"),
+        "<answer>²</answer>": (0, "a small raised 2 is no plain digit")})
+
+
+def soft_format_reward_func(function: Callable) -> None:
+    """Exercise 3a."""
+    _values(function, {
+        PERFECT: (0.5, "reasoning over two lines: without re.DOTALL '.' stops at a line break"),
+        "<reasoning>1</reasoning><answer>5</answer>": (0.5, "line breaks do not matter here"),
+        "\n" + PERFECT + "Bye.": (0.5, "white space before and text after do not matter"),
+        "Well: " + PERFECT: (0, "it does not begin with the reasoning"),
+        "<reasoning>1</reasoning> so <answer>5</answer>": (0, "only white space may stand between"),
+        "<answer>5</answer>": (0, "no reasoning"),
+        "<reasoning>1</reasoning><answer>5": (0, "the answer is not closed")})
+
+
+def strict_format_reward_func(function: Callable) -> None:
+    """Exercise 3b."""
+    _values(function, {
+        PERFECT: (0.5, "reasoning over two lines: without re.DOTALL '.' stops at a line break"),
+        PERFECT.rstrip(): (0.5, "the final line break may be missing"),
+        "<reasoning>1</reasoning><answer>5</answer>": (0, "tags alone on their lines"),
+        PERFECT + "Bye.": (0, "nothing may follow"),
+        PERFECT + "\n": (0, "not even a second line break may follow"),
+        "So:\n" + PERFECT: (0, "nothing may go before"),
+        PERFECT + PERFECT: (0, "each tag exactly once: '.*?' swallows a second block"),
+        "<reasoning>\n1\n<answer>\n5\n</answer>\n": (0, "the reasoning is not closed")})
+
+
+def xmlcount_reward_func(function: Callable) -> None:
+    """Exercise 3c."""
+    _values(function, {
+        PERFECT: (0.5, "four times 0.125, nothing behind"),
+        PERFECT.rstrip(): (0.5, "the final line break does not matter"),
+        PERFECT + "Bye.": (0.496, "four characters behind the last </answer>"),
+        "<reasoning>\n1\n</reasoning>\n<answer>\n5": (0.375, "three of the four, nothing behind"),
+        "5</answer>" + "x" * 10: (-0.01, "the fine goes below 0"),
+        "5": (0, "no tag; without </answer> nothing is behind it"),
+        "<reasoning>1</reasoning><answer>5</answer>": (0, "no tag is in its place"),
+        PERFECT + PERFECT: (0, "each string occurs twice")})

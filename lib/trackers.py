@@ -1,0 +1,49 @@
+"""What a tracker gets beside TRL's training metrics: validation, samples, the improvement.
+
+Off unless asked for (``--wandb``, ``--trackio``); Trackio keeps its data on this machine.
+"""
+
+import os
+from pathlib import Path
+
+from lib.evaluation import rows
+from lib.files import read_json
+from lib.monitor import BASELINE, FINAL
+
+PROJECT = "grpo-course"
+SAMPLES = 20
+
+
+def project() -> str:
+    """The project to report to: ``--wandb-project`` sets the variable."""
+    return os.environ.get("WANDB_PROJECT", PROJECT)
+
+
+def results(run_dir: Path) -> dict[str, float]:
+    """Baseline and final metrics, and what training added to each, in one flat dict."""
+    before, after = (read_json(run_dir / name)["metrics"] for name in (BASELINE, FINAL))
+    flat = {}
+    for key, m in after.items():
+        flat |= {f"baseline/{key}": before[key]["value"], f"final/{key}": m["value"],
+                 f"improvement/{key}": m["value"] - before[key]["value"]}
+    return flat
+
+
+def report(settings, run_dir: Path) -> None:
+    """Send the results of a finished run and a table of its samples to its trackers."""
+    table = [(row["prompt"], row["completion"]) for row in rows(run_dir)[:SAMPLES]]
+    if "wandb" in settings.report_to:
+        import wandb
+
+        run = wandb.run or wandb.init(project=project(), name=settings.run_name)
+        run.log({"samples": wandb.Table(columns=["prompt", "completion"], data=table)})
+        run.summary.update(results(run_dir))
+        run.finish()
+    if "trackio" in settings.report_to:
+        import pandas
+        import trackio
+
+        trackio.init(project=project(), name=settings.run_name, resume="allow", embed=False)
+        trackio.log(results(run_dir) | {"samples": trackio.Table(
+            dataframe=pandas.DataFrame(table, columns=["prompt", "completion"]))})
+        trackio.finish()

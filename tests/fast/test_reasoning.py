@@ -1,0 +1,189 @@
+"""Chapter 4: data, rewards on real rows, prompts, chat log, export."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grading.faults import reference
+from grading.release import write_source
+from lib import CourseError, chat, models
+from lib.__main__ import main
+from lib.checks import reasoning as checks
+from lib.rewards import WeightedRewards
+from lib.tasks.reasoning import (
+    REWARDS,
+    XML_COT_FORMAT,
+    ReasoningRun,
+    get_gsm8k_questions,
+    messages,
+)
+from lib.tiny import build, problems
+
+ANSWERS = reference("04_reasoning")
+GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "train-2000.jsonl"
+
+
+def paid(texts, answers):
+    """What each of the five rewards gives for completions of conversations."""
+    return {name: ANSWERS[name](prompts=checks.said(*["Q"] * len(texts)),
+                                completions=checks.said(*texts), answer=answers)
+            for name in REWARDS}
+
+
+@pytest.mark.parametrize("name", ["extract_xml_answer", "extract_hash_answer", "parse_number",
+                                  *REWARDS])
+def test_the_reference_passes_its_check(name):
+    getattr(checks, name)(ANSWERS[name])
+
+
+def rows_of(source):
+    return [row for split in ("train", "eval") for row in get_gsm8k_questions(split, source)]
+
+
+@pytest.mark.parametrize("source", ["tiny", str(GSM8K)])
+def test_every_row_parses_and_its_reference_answer_is_perfect(source):
+    if source != "tiny" and not Path(source).exists():
+        pytest.skip("GSM8K's rows are not here")
+    rows = rows_of(source)
+    answers = [ANSWERS["extract_hash_answer"](row["answer"]) for row in rows]
+    assert len(rows) >= 800 and None not in answers
+    perfect = [XML_COT_FORMAT.format(reasoning=row["answer"].split("####")[0].strip(), answer=a)
+               for row, a in zip(rows, answers, strict=True)]
+    parts = paid(perfect, answers)
+    assert {name: set(values) for name, values in parts.items()} == {
+        name: {worth} for name, worth in REWARDS.items()}
+    assert sum(REWARDS.values()) == 4.0
+    wrong = [XML_COT_FORMAT.format(reasoning="x", answer=float(a) + 1) for a in answers]
+    assert not any(paid(wrong, answers)["correctness_reward_func"])
+
+
+def test_tiny_problems_are_right_disjoint_and_repeat():
+    train, held_out = (get_gsm8k_questions(split) for split in ("train", "eval"))
+    assert len(held_out) >= 200 and train == get_gsm8k_questions("train")
+    assert not {r["question"] for r in train} & {r["question"] for r in held_out}
+    for row in train[:300]:
+        for line in row["answer"].splitlines()[:-1]:
+            left, right = line.split("<<")[1].split(">>")[0].split("=")
+            assert eval(left) == int(right) > 0
+        assert row["answer"].endswith(f"#### {right}")
+    read = {p.question for p in problems.make_problems(3000, build.SEED, "train")}
+    assert not read & {r["question"] for r in held_out}, "the base policy read none of them"
+
+
+@given(st.integers(-10**6, 10**6), st.sampled_from(["{:d}", "{:,d}", "${:,d}", "{:d}.0", " {:d} kg",
+                                                    "x = {:d}.", "**{:,d}**"]))
+def test_one_number_in_many_dresses(number, dress):
+    assert ANSWERS["parse_number"](dress.format(number)) == number
+
+
+@given(st.text("<>/answerig \n15", max_size=60))
+def test_no_text_breaks_a_reward_and_strict_implies_soft_and_the_full_count(text):
+    parts = {name: values[0] for name, values in paid([text], ["5"]).items()}
+    assert all(value <= REWARDS[name] for name, value in parts.items())
+    if parts["strict_format_reward_func"]:
+        assert parts["soft_format_reward_func"] == parts["xmlcount_reward_func"] == 0.5
+
+
+def test_the_sum_is_weighted_and_every_part_is_kept():
+    logged = {}
+    reward = WeightedRewards({name: ANSWERS[name] for name in REWARDS}, (2.0, 0, 0, 0, 1.0))
+    texts = [checks.PERFECT, "5"]
+    got = reward(prompts=[messages("How many?")] * 2, completions=checks.said(*texts),
+                 answer=["5", "5"], log_metric=logged.__setitem__)
+    assert got == [4.5, 0.0]
+    assert logged["correctness_reward_func"] == 1.0 and set(logged) == set(REWARDS)
+    assert reward.rows[0]["prompt"] == "How many?" and reward.rows[0]["completion"] == texts[0]
+    assert reward.rows[0]["int_reward_func"] == 0.5
+
+
+def test_the_chat_template_is_what_the_policy_was_trained_on():
+    tokenizer = models.load_tokenizer(models.policy_path("tiny", "reasoning"))
+    text = models.prompt_text(tokenizer, messages("How many?"))
+    assert text == build.chat_prompt("How many?")
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text and ids.count(tokenizer.eos_token_id) == 2
+    assert all(len(tokenizer(digits)["input_ids"]) == len(digits) for digits in ("7", "42", "100"))
+
+
+def test_a_policy_without_a_chat_template_is_refused():
+    tokenizer = models.load_tokenizer(models.policy_path("tiny", "sentiment"))
+    with pytest.raises(CourseError, match=r"no chat template.*instruct model"):
+        models.prompt_text(tokenizer, messages("How many?"))
+
+
+@pytest.mark.parametrize("lines, message", [
+    (['{"question": "a", "answer": "#### 1"}', "{nope"], "line 2: no JSON"),
+    (['["question"]'], "line 1: wants an object"),
+    (['{"question": "a"}'], "line 1: wants an object"),
+    (["", '{"question": "a", "answer": 4}'], "line 2: wants an object"),
+    (['{"question": "a", "answer": "4"}'], 'line 1: "answer" must end in'),
+    ([], "holds no question for train")])
+def test_a_bad_data_file_is_told_with_its_line(in_tmp, capsys, lines, message):
+    Path("data.jsonl").write_text("\n".join(lines))
+    assert main(["train", "reasoning", "--data", "data.jsonl"]) == 2
+    error = capsys.readouterr().err
+    assert "data.jsonl" in error and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--data", "missing.jsonl"], "cannot read the data file"),
+    (["--model", "Qwen/Qwen2.5-0.5B-Instruct"], "cannot be reached; work offline with"),
+    (["--reward-weights", "1,2"], "wants 5 numbers"),
+    (["--reward-weights", "1,1,1,1,-1"], "must not be negative"),
+    (["--reward-weights", "a"], "invalid weights value"),
+    (["--use-vllm"], "needs a CUDA GPU"),
+    (["--epochs", "0"], "at least 1")])
+def test_bad_flags_are_one_line(in_tmp, tmp_path_factory, capsys, monkeypatch, argv, message):
+    monkeypatch.setattr(models, "hub_reachable", lambda: False)
+    argv = ["train", "reasoning", *argv]
+    if "--use-vllm" in argv:  # found out only after the answers were read
+        argv += ["--answers", str(write_source(tmp_path_factory.mktemp("course"), "04_reasoning"))]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not Path("runs").exists()
+
+
+def test_the_reference_configuration_is_that_of_the_chapter():
+    run = ReasoningRun(model="some/model", max_steps=1, data=str(GSM8K)).resolved()
+    assert (run.learning_rate, run.num_generations, run.max_completion_length) == (5e-6, 16, 200)
+    assert run.save_steps == 100 and run.epochs == 1 and run.step_batch == 64
+    assert run.optimizer() == {
+        "lr_scheduler_type": "cosine", "warmup_steps": 0.1, "weight_decay": 0.1,
+        "adam_beta1": 0.9, "adam_beta2": 0.99, "max_grad_norm": 0.1}
+
+
+def test_chat_writes_reasoning_and_answer_apart(tmp_path):
+    log = tmp_path / "new" / "log.jsonl"
+    ask = chat.Asker("tiny", task="reasoning", temperature=0.0, jsonl=log)
+    question = get_gsm8k_questions("eval")[0]["question"]
+    texts = [ask(question), ask(question)]
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == 2 and texts[0] == texts[1] == rows[0]["text"], "greedy repeats"
+    assert rows[0]["prompt"] == messages(question) and rows[0]["model"] == "tiny"
+    assert rows[0]["answer"] == ANSWERS["extract_xml_answer"](texts[0]) != ""
+    assert "=" in rows[0]["reasoning"] and rows[1]["settings"]["seed"] == 1
+    assert rows[0]["time"].endswith("+00:00")
+
+
+def test_lines_of_several_writers_do_not_mix(tmp_path):
+    code = ("import sys; from pathlib import Path; from lib.chat import append\n"
+            "for i in range(60): append(Path(sys.argv[1]), {'writer': sys.argv[2], 'i': i,"
+            " 'text': 'x' * 20000})")
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log"), str(w)])
+               for w in range(3)]
+    assert [w.wait() for w in writers] == [0, 0, 0]
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    for w in "012":
+        assert [row["i"] for row in rows if row["writer"] == w] == list(range(60))
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["chat", "tiny", "How many?", "--task", "reasoning", "--jsonl",
+                 str(tmp_path / "file" / "log")]) == 2
+    assert "cannot append to" in capsys.readouterr().err

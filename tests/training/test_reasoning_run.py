@@ -1,0 +1,246 @@
+"""Short real runs of chapter 4's task: files, export, Hub, chat, trackers, search."""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from safetensors.torch import load_file
+
+from grading.release import write_source
+from lib import CourseError, chat, evaluation, export
+from lib.__main__ import main
+from lib.files import read_json
+from lib.monitor import BASELINE, FINAL, HISTORY, read_samples
+from lib.tasks.reasoning import REWARDS, get_gsm8k_questions
+
+FLAGS = ["--max-steps", "3", "--save-steps", "2", "--batch-size", "8", "--accumulation", "2",
+         "--num-generations", "4", "--seed", "5", "--reward-weights", "1,1,1,1,0.5"]
+QUESTION = get_gsm8k_questions("eval")[0]["question"]
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("course"), "04_reasoning")
+
+
+def command(run_dir, notebook, *extra):
+    return ["train", "reasoning", *FLAGS, "--output-dir", str(run_dir), "--answers",
+            str(notebook), *extra]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, notebook):
+    run_dir = tmp_path_factory.mktemp("runs") / "short"
+    assert main(command(run_dir, notebook)) == 0
+    return run_dir
+
+
+def test_every_artefact_has_its_schema(run):
+    config = read_json(run / "training_config.json")
+    assert config["task"] == "reasoning" and config["settings"]["report_to"] == []
+    assert config["settings"]["reward_weights"] == [1, 1, 1, 1, 0.5]
+    assert config["optimizer"]["max_grad_norm"] == 0.1
+    history = read_json(run / HISTORY)
+    assert [row["step"] for row in history] == [1, 2, 3]
+    for row in history:
+        parts = [row[name] for name in REWARDS]
+        assert row["mean_reward"] == pytest.approx(
+            sum(parts[:4]) + 0.5 * parts[4], abs=1e-4), "the sum of the parts, weighted"
+    for name in (BASELINE, FINAL):
+        validation = read_json(run / name)
+        assert len(validation["rows"]) == 240
+        for key, part in (("accuracy", "right"), ("format_rate", "well_formed"),
+                          ("unclosed_rate", "unclosed")):
+            m = validation["metrics"][key]
+            assert m["n"] == 240 and m["low"] <= m["value"] <= m["high"]
+            assert m["value"] == sum(row[part] for row in validation["rows"]) / 240
+        assert "accuracy_greedy" in validation["metrics"]
+    assert set(REWARDS) <= read_samples(run)[0].keys()
+
+
+def test_the_base_has_room_to_grow(run):
+    value = {k: m["value"] for k, m in read_json(run / BASELINE)["metrics"].items()}
+    assert 0.1 < value["accuracy"] < 0.6 and 0.2 < value["format_rate"] < 0.7
+    assert value["unclosed_rate"] > 0.1
+
+
+def greedy(path):
+    return chat.Asker(str(path), temperature=0.0)(QUESTION)
+
+
+def test_zip_and_back_gives_the_same_greedy_answer(run, tmp_path, capsys):
+    packed = tmp_path / "reasoner.zip"
+    assert main(["export", str(run), "--zip", str(packed)]) == 0
+    folder = export.from_zip(packed, tmp_path / "back")
+    assert folder.name == "reasoner" and greedy(folder) == greedy(run)
+    assert load_file(folder / "model.safetensors").keys()
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
+    card = (folder / "README.md").read_text()
+    after = read_json(run / FINAL)["metrics"]["accuracy"]["value"]
+    assert f"| accuracy, sampled | {read_json(run / BASELINE)['metrics']['accuracy']['value']:.2f}"\
+        in card and f"| {after:.2f} [" in card and "GRPO" in card
+    capsys.readouterr()
+    assert main(["chat", str(folder), QUESTION, "--temperature", "0"]) == 0
+    assert capsys.readouterr().out.strip() == greedy(run)
+
+
+def test_a_damaged_zip_and_an_unfinished_run_are_refused(run, tmp_path):
+    export.to_zip(run, tmp_path / "good.zip")
+    with zipfile.ZipFile(tmp_path / "good.zip") as good, zipfile.ZipFile(
+            tmp_path / "bad.zip", "w") as bad:
+        for name in good.namelist():
+            data = good.read(name)
+            bad.writestr(name, data[:-1] + b"x" if name.endswith(".safetensors") else data)
+    with pytest.raises(CourseError, match=r"is damaged: model.safetensors differs"):
+        export.from_zip(tmp_path / "bad.zip", tmp_path / "back")
+    assert not list((tmp_path / "back").iterdir())
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    with pytest.raises(CourseError, match="cannot unpack"):
+        export.from_zip(tmp_path / "no.zip", tmp_path / "back")
+    (tmp_path / "unfinished").mkdir()
+    assert main(["export", str(tmp_path / "unfinished"), "--zip", str(tmp_path / "a.zip")]) == 2
+    assert not (tmp_path / "a.zip").exists()
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """The Hub's API, as far as an upload of small files needs it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        seen = self.server.seen
+        seen.append((self.path, self.headers["Authorization"]))
+        answer = {}
+        if self.path == "/api/repos/create":
+            answer = {"url": f"{self.server.url}/someone/reasoner"}
+        elif self.path.endswith("/preupload/main"):
+            answer = {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                                for f in json.loads(body)["files"]]}
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.server.files[value["path"]] = base64.b64decode(value["content"])
+            answer = {"commitOid": "1" * 40, "commitUrl":
+                      f"{self.server.url}/someone/reasoner/commit/{'1' * 40}",
+                      "success": True,
+                      "hookOutput": ""}
+        self.reply(answer)
+
+    def do_GET(self):
+        self.server.seen.append((self.path, self.headers["Authorization"]))
+        self.reply({"id": "someone/reasoner", "sha": "0" * 40, "siblings": []})
+
+    def reply(self, answer):
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    server.url, server.seen, server.files = f"http://127.0.0.1:{server.server_port}", [], {}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def push(run, repository, tmp_path, **env):
+    """The command in a process of its own: the Hub's client reads its settings once."""
+    return subprocess.run(
+        [sys.executable, "-m", "lib", "export", str(run), "--push-to-hub", repository],
+        capture_output=True, text=True, env={
+            **{k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_HUB_OFFLINE")},
+            "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", **env})
+
+
+def test_push_to_a_stand_in_of_the_hub(run, hub, tmp_path):
+    done = push(run, "someone/reasoner", tmp_path, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{hub.url}/someone/reasoner"
+    with export.exported(run, "someone/reasoner") as folder:
+        assert {name: hashlib.sha256(data).hexdigest() for name, data in hub.files.items()} == {
+            p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+    assert any(token == "Bearer hf_secret" for _, token in hub.seen)
+    assert b"hf_secret" not in b"".join(hub.files.values())
+
+
+@pytest.mark.parametrize("env, repository, message", [
+    ({}, "someone/reasoner", "no Hub token: make one"),
+    ({"HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9"}, "someone/reasoner",
+     "the Hub cannot be reached; --zip FILE works without it"),
+    ({}, "not a name", "'not a name' is no name of a repository")])
+def test_a_push_that_cannot_be_is_one_line(run, tmp_path, env, repository, message):
+    done = push(run, repository, tmp_path, **env)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_other_verbs_read_a_run(run, notebook, capsys, tmp_path):
+    assert main(["compare", "reasoning", "tiny", str(run), "--num-prompts", "8", "--answers",
+                 str(notebook), "--save-plot", str(tmp_path / "rates.png")]) == 0
+    assert "accuracy, greedy" in capsys.readouterr().out
+    assert main(["analyze", str(run)]) == 0
+    assert "no clear gain in accuracy" in capsys.readouterr().out
+    assert main(["plot", str(run)]) == 0
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(run, tmp_path, notebook, monkeypatch):
+    from tests.training.test_resume import killed, same
+
+    monkeypatch.setattr("tests.training.test_resume.command", command)
+    killed(tmp_path / "killed", notebook, after=2, delay=0)
+    assert main(command(tmp_path / "killed", notebook, "--resume-from-checkpoint", "auto")) == 0
+    same(run, tmp_path / "killed")
+
+
+def test_a_lora_run_trains_and_exports_whole_weights(tmp_path, notebook, run):
+    assert main(command(tmp_path / "lora", notebook, "--use-peft", "--max-steps", "1")) == 0
+    with export.exported(tmp_path / "lora", "lora") as folder:
+        assert load_file(folder / "model.safetensors").keys() == load_file(
+            run / "final" / "model.safetensors").keys()
+
+
+def test_search_proposes_trains_and_goes_on(tmp_path, notebook, capsys):
+    pytest.importorskip("optuna", reason="the extra 'search' is not installed")
+    argv = ["search", "reasoning", *FLAGS[:8], "--answers", str(notebook), "--output-dir",
+            str(tmp_path / "search"), "--max-steps", "1", "--trials"]
+    assert main([*argv, "1"]) == 0
+    assert main([*argv, "2"]) == 0
+    best = read_json(tmp_path / "search" / "best.json")
+    figures = [evaluation.side_by_side({"t": tmp_path / "search" / f"trial-{i}"})["t"]["accuracy"][
+        "value"] for i in (0, 1)]
+    assert best["accuracy"] == max(figures) and not (tmp_path / "search" / "trial-2").exists()
+    assert "learning_rate" in best and "best of 2" in capsys.readouterr().out
+
+
+def test_trackers_get_metrics_samples_and_the_improvement(tmp_path, notebook):
+    pytest.importorskip("wandb", reason="the extra 'trackers' is not installed")
+    pytest.importorskip("trackio", reason="the extra 'trackers' is not installed")
+    home = tmp_path / "home"
+    argv = command(tmp_path / "run", notebook, "--max-steps", "1", "--wandb", "--trackio",
+                   "--wandb-project", "course", "--wandb-run-name", "first")
+    done = subprocess.run(
+        [sys.executable, "-m", "lib", *argv], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path),
+                          "TRACKIO_DIR": str(home), "HF_HOME": str(home)})
+    assert done.returncode == 0, done.stderr[-2000:]
+    wrote = b"".join(p.read_bytes() for p in tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    for key in (b"improvement/accuracy", b"final/format_rate", b"samples", b"first"):
+        assert key in wrote
+    database = b"".join(p.read_bytes() for p in home.rglob("course*") if p.is_file())
+    for key in (b"improvement/accuracy", b"samples", b"first"):
+        assert key in database
