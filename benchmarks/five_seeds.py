@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/five_seeds.py                          # chapter 1, about 7 minutes
     .venv/bin/python benchmarks/five_seeds.py --preset full --seeds 1
     .venv/bin/python benchmarks/five_seeds.py --task persona           # chapter 3, about 15 minutes
+    .venv/bin/python benchmarks/five_seeds.py --task reasoning         # chapter 4, about 30 minutes
 """
 
 import argparse
@@ -23,11 +24,15 @@ COLUMNS = {
     "sentiment": ("score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending",
                   "kl"),
     "persona": ("musclebob_rate", "spongebob_rate", "coherent_rate", "reference_perplexity",
-                "self_ending", "kl")}
+                "self_ending", "kl"),
+    "reasoning": ("accuracy", "accuracy_greedy", "format_rate", "unclosed_rate",
+                  "reference_perplexity", "kl")}
+CONTENT_ONLY = (1.0, 1.0, 0.0, 0.0, 0.0)
 VARIANTS = {
     "sentiment": {"no KL": {}, f"beta {RECOMMENDED_BETA:g}": {"beta": RECOMMENDED_BETA}},
     "persona": {"examples": {}, "plain": {"fewshot_ratio": 0.0},
-                "plain, noise on ties": {"fewshot_ratio": 0.0, "tie_noise": 0.1}}}
+                "plain, noise on ties": {"fewshot_ratio": 0.0, "tie_noise": 0.1}},
+    "reasoning": {"all five": {}, "content only": {"reward_weights": CONTENT_ONLY}}}
 
 
 def row(name: str, columns, metrics: dict, seconds: float | None = None) -> str:

@@ -18,7 +18,8 @@ from lib.tasks import CHAPTERS, run_class
 from lib.training import train
 
 DRIVE = Path("/content/drive")
-POLICIES = {"sentiment": "gpt2", "persona": "Qwen/Qwen2.5-0.5B"}
+POLICIES = {"sentiment": "gpt2", "persona": "Qwen/Qwen2.5-0.5B",
+            "reasoning": "Qwen/Qwen2.5-0.5B-Instruct"}
 # GiB of GPU memory from which -> completions a forward pass. Starting points by memory alone,
 # not measured: halve batch_size and double accumulation when memory runs out.
 BATCHES = ((35, 32), (20, 16), (14, 8), (7, 4))

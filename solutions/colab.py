@@ -37,7 +37,7 @@ print(preflight.report())
 # Any other path works too.
 
 # %%
-TASK = "persona"  # or "sentiment"
+TASK = "persona"  # or "sentiment", "reasoning"
 MAX_STEPS = None  # a small number for a trial
 
 ROOT = colab.storage()

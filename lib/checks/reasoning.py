@@ -10,7 +10,7 @@ MESSAGES = "a completion is a list with one message; rewards.contents(completion
 
 def said(*texts: str) -> list[list[dict]]:
     """Completions as TRL passes them in a conversation."""
-    return [[{"role": "assistant", "content": text}] for text in texts]
+    return [[dict(role="assistant", content=one)] for one in texts]  # noqa: C408
 
 
 def _texts(function: Callable, hint: str, table: dict[str, tuple]) -> None:

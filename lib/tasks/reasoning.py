@@ -124,8 +124,9 @@ class ReasoningRun(Settings):
         tiny = self.model == "tiny"
         steps = 1 if self.max_steps else len(self.prompts("train")) // self.prompts_per_step
         return {"max_steps": max(1, self.epochs * steps), "save_steps": 40 if tiny else 100,
-                "beta": 0.0, "max_completion_length": 48 if tiny else 200,
-                "learning_rate": (4e-4 if tiny else 5e-6) * (5 if self.use_peft else 1),
+                "beta": 0.04 if tiny else 0.0,  # without it tiny soon forgets to end its answers
+                "max_completion_length": 48 if tiny else 200,
+                "learning_rate": (5e-4 if tiny else 5e-6) * (5 if self.use_peft else 1),
                 "run_name": self.name()}
 
     def optimizer(self) -> dict:
@@ -139,7 +140,7 @@ class ReasoningRun(Settings):
         name = f"{self.epochs}ep" + (f"_lr{self.learning_rate:g}" if self.learning_rate else "")
         if set(self.reward_weights) != {1.0}:
             name += "_w" + "-".join(f"{weight:g}" for weight in self.reward_weights)
-        return name + (f"_beta{self.beta:g}" if self.beta else "")
+        return name + (f"_beta{self.beta:g}" if self.beta is not None else "")
 
     def needed_answers(self) -> list[str]:
         return ["extract_xml_answer", "extract_hash_answer", "parse_number", *REWARDS]
