@@ -532,12 +532,11 @@ if results:
     plots.show(plots.detectors(results))
 
 # %% [markdown]
-# Look at what grows first. Form is easy: every group holds well-formed and malformed answers from
-# the start. Correctness needs groups in which some are right and some are wrong.
+# Form and correctness climb together, from the first steps: no group is tied, for each holds readable
+# and unreadable, right and wrong answers. Sampled accuracy comes up to greedy accuracy and stops there.
 #
-# And the run that is paid for content only? An answer that cannot be read earns nothing there either:
-# a right number without tags is no answer. So some of the form comes along by itself. What does not
-# come along is what content never asks for.
+# And the run that is paid for content only? It becomes just as accurate. But an answer can be read
+# once `<answer>` is open, closed or not: content never asks for the rest, and so the rest hardly comes.
 
 # %%
 def curves(history):
@@ -577,6 +576,25 @@ if RUNS.get("all five"):
     widgets.sample_browser(RUNS["all five"])
 
 # %% [markdown]
+# **A hole in our own reward.** Both runs have a small KL term, `beta = 0.04`. Without it, some seeds
+# find this (`train reasoning --beta 0 --seed 3 --max-steps 180`, two cores: accuracy 0.84, well-formed
+# **0.00**):
+#
+# ```
+# <answer>
+# 3
+# </answer>
+#
+# </answer>
+#
+# </answer>
+# ```
+#
+# and so on to the limit. The fine of Exercise 3c looks behind the **last** `</answer>`, where there is
+# nothing. Such an answer still earns 3.375 of 4, every one in its group, so nothing pulls it back.
+# You now know two ways to close the hole: in the reward, or with the KL term.
+
+# %% [markdown]
 # From the command line, with the functions of this notebook:
 #
 # ```bash
@@ -597,9 +615,9 @@ if RUNS.get("all five"):
 # and what was there before?
 #
 # ### BEGIN SOLUTION
-# Greedy accuracy was high before training; sampled accuracy was low, because half of the probability went to careless
-# forms and steps. Training moved probability to what the policy could do already: sampled came up to greedy, greedy rose less.
-# It sharpens more than it teaches, on this policy and budget.
+# Greedy accuracy was (nearly) 1 before training and did not rise. Sampled accuracy was below one half, because half of the
+# probability went to guesses, forgotten steps and unreadable forms; training moved it to what the policy could do already.
+# It sharpens; new ability is not seen here, and could not be with so good a greedy baseline.
 #
 # Rubric: 2 points for both comparisons with intervals. 2 points for sharpening against new ability. 1 point for the limit
 # of the claim (this policy, this budget).
