@@ -60,10 +60,11 @@ class Asker:
 
     def prompt(self, question: str):
         """The prompt of a question: a conversation where the model has a chat template."""
-        if not self.tokenizer.chat_template:
-            return PLAIN[self.task](question)
-        system = reasoning.messages(question)
-        return system if self.task == "reasoning" else system[1:]
+        if self.task == "reasoning":
+            return reasoning.messages(question)
+        if self.tokenizer.chat_template:
+            return [{"role": "user", "content": question}]
+        return PLAIN[self.task](question)
 
     def __call__(self, question: str) -> str:
         prompt, seed = self.prompt(question), next(self.seeds)

@@ -114,6 +114,8 @@ def test_a_policy_without_a_chat_template_is_refused():
     tokenizer = models.load_tokenizer(models.policy_path("tiny", "sentiment"))
     with pytest.raises(CourseError, match=r"no chat template.*instruct model"):
         models.prompt_text(tokenizer, messages("How many?"))
+    with pytest.raises(CourseError, match="no chat template"):
+        chat.Asker(models.policy_path("tiny", "persona"), task="reasoning")("How many?")
 
 
 @pytest.mark.parametrize("lines, message", [
