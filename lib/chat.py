@@ -14,20 +14,11 @@ from pathlib import Path
 
 from lib import CourseError, models
 from lib.evaluation import sample
-from lib.files import read_json
 from lib.tasks import reasoning
 from lib.tiny import cartoons
 
 PLAIN = {"persona": cartoons.prompt, "sentiment": str}  # task -> question to prompt
 DEFAULT_LENGTH = 200
-
-
-def trained_with(path: str) -> dict:
-    """Task and settings of the run that path is, comes from or was exported of; else empty."""
-    for folder in (Path(path), Path(path).parent):
-        if (folder / models.RUN_CONFIG).is_file():
-            return read_json(folder / models.RUN_CONFIG)
-    return {}
 
 
 def sections(text: str) -> dict[str, str]:
@@ -47,7 +38,7 @@ class Asker:
     def __init__(self, path: str, *, task: str | None = None, temperature: float = 1.0,
                  max_completion_length: int | None = None, seed: int = 0,
                  jsonl: Path | None = None):
-        run = trained_with(path)
+        run = models.trained_with(path)
         self.task = task or run.get("task", "persona")
         self.path, self.jsonl = path, jsonl
         self.sampling = {
@@ -55,8 +46,6 @@ class Asker:
             or run.get("settings", {}).get("max_completion_length") or DEFAULT_LENGTH}
         self.seeds = itertools.count(seed)
         self.policy, self.tokenizer = models.load_policy(models.policy_path(path, self.task))
-        room = models.max_positions(self.policy) - 1
-        self.sampling["max_completion_length"] = min(self.sampling["max_completion_length"], room)
 
     def prompt(self, question: str):
         """The prompt of a question: a conversation where the model has a chat template."""

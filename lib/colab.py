@@ -53,9 +53,9 @@ def settings(task: str, gib: float | None = None) -> dict:
     return {"model": POLICIES[task], "batch_size": batch, "accumulation": COMPLETIONS // batch}
 
 
-def storage(mount: bool = True) -> Path:
+def storage() -> Path:
     """The folder for runs: on Drive when it is mounted, which outlives the session, else here."""
-    if mount and inside():
+    if inside():
         from google.colab import drive
 
         drive.mount(str(DRIVE))

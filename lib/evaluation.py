@@ -216,6 +216,11 @@ def side_by_side(runs: dict[str, Path | None]) -> dict[str, dict]:
             **{name: read_json(run / FINAL)["metrics"] for name, run in made.items()}}
 
 
+def before_and_after(run: Path) -> tuple[dict, dict]:
+    """The metrics of a finished run's baseline and final validation."""
+    return tuple(read_json(Path(run) / name)["metrics"] for name in (BASELINE, FINAL))
+
+
 def rows(run: Path, which: str = FINAL) -> list[dict]:
     """The completions of a run's final (or BASELINE) validation, with scores and log-probs."""
     return read_json(Path(run) / which)["rows"]
@@ -228,9 +233,9 @@ def histories(runs: dict[str, Path | None]) -> dict[str, list[dict]]:
 
 def verdict(run_dir: Path) -> list[str]:
     """What a finished run shows, as lines: the table, then what is wrong and what to try."""
-    before, after = (read_json(Path(run_dir) / name)["metrics"] for name in (BASELINE, FINAL))
+    before, after = before_and_after(run_dir)
     history = read_json(Path(run_dir) / HISTORY)
-    findings = next((f for key, f in FINDINGS.items() if key in after))
+    findings = next(f for key, f in FINDINGS.items() if key in after)
     found = findings(before, after)
     found += [f"{name}: {remedy}" for name, remedy in new_alarms(history, 10).items()]
     return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),

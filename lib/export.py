@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib import CourseError, models
-from lib.evaluation import grid
+from lib.evaluation import before_and_after, grid
 from lib.files import atomic, digests, read_json
 from lib.monitor import BASELINE, CURVES, FINAL, HISTORY
 
@@ -46,13 +46,12 @@ All settings: `{config}`. One row a step: `{history}`.
 def card(run_dir: Path, name: str) -> str:
     """The model card of a finished run, under the name that readers will load."""
     config = read_json(run_dir / models.RUN_CONFIG)
-    before, after = (read_json(run_dir / file)["metrics"] for file in (BASELINE, FINAL))
+    before, after = before_and_after(run_dir)
     header, *rows = grid({"base": before, "trained": after})
     lines = [header, ["---"] * len(header), *rows]
-    base = config["settings"]["model"]
     return CARD.format(
         name=name, task=config["task"], trl=config["versions"]["trl"],
-        base="tiny" if base == "tiny" else base, seed=config["settings"]["seed"],
+        base=config["settings"]["model"], seed=config["settings"]["seed"],
         steps=read_json(run_dir / HISTORY)[-1]["step"], config=models.RUN_CONFIG,
         history=HISTORY, table="\n".join(f"| {' | '.join(line)} |" for line in lines))
 

@@ -3,7 +3,6 @@
 Every tier goes through the same Auto classes: ``tiny`` is only a path into this package.
 """
 
-import json
 import socket
 import urllib.request
 from functools import cache
@@ -23,6 +22,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lib import CourseError
+from lib.files import read_json
 from lib.tiny import WEIGHTS
 
 TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy", "persona": WEIGHTS / "cartoon-policy",
@@ -63,6 +63,14 @@ def policy_path(model: str, task: str) -> str:
     return model
 
 
+def trained_with(path: str) -> dict:
+    """training_config.json of the run that path is, lies in or was exported from; else empty."""
+    for folder in (Path(path), Path(path).parent):
+        if (folder / RUN_CONFIG).is_file():
+            return read_json(folder / RUN_CONFIG)
+    return {}
+
+
 def scorer_path(model: str, scorer: str | None = None) -> str:
     """Where the star classifier is: the one named, else the one that belongs to the policy.
 
@@ -73,10 +81,8 @@ def scorer_path(model: str, scorer: str | None = None) -> str:
         return str(TINY_SCORER) if scorer == "tiny" else scorer
     if model == "tiny":
         return str(TINY_SCORER)
-    for folder in (Path(model), Path(model).parent):
-        if (folder / RUN_CONFIG).is_file():
-            settings = json.loads((folder / RUN_CONFIG).read_text())["settings"]
-            return scorer_path(settings["model"], settings["scorer"])
+    if run := trained_with(model):
+        return scorer_path(run["settings"]["model"], run["settings"]["scorer"])
     return HUB_SCORER
 
 

@@ -137,6 +137,11 @@ def contents(completions: list) -> list[str]:
     return [c if isinstance(c, str) else c[0]["content"] for c in completions]
 
 
+def conversations(texts: list[str]) -> list[list[dict]]:
+    """Texts as the completions of conversations; what ``contents`` takes apart."""
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
 class WeightedRewards:
     """Several of the student's functions, their weighted sum as the TRL reward function.
 

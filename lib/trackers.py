@@ -6,9 +6,7 @@ Off unless asked for (``--wandb``, ``--trackio``); Trackio keeps its data on thi
 import os
 from pathlib import Path
 
-from lib.evaluation import rows
-from lib.files import read_json
-from lib.monitor import BASELINE, FINAL
+from lib.evaluation import before_and_after, rows
 
 PROJECT = "grpo-course"
 SAMPLES = 20
@@ -21,7 +19,7 @@ def project() -> str:
 
 def results(run_dir: Path) -> dict[str, float]:
     """Baseline and final metrics, and what training added to each, in one flat dict."""
-    before, after = (read_json(run_dir / name)["metrics"] for name in (BASELINE, FINAL))
+    before, after = before_and_after(run_dir)
     flat = {}
     for key, m in after.items():
         flat |= {f"baseline/{key}": before[key]["value"], f"final/{key}": m["value"],
@@ -31,6 +29,8 @@ def results(run_dir: Path) -> dict[str, float]:
 
 def report(settings, run_dir: Path) -> None:
     """Send the results of a finished run and a table of its samples to its trackers."""
+    if not settings.report_to:
+        return
     table = [(row["prompt"], row["completion"]) for row in rows(run_dir)[:SAMPLES]]
     if "wandb" in settings.report_to:
         import wandb

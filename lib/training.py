@@ -21,7 +21,7 @@ import torch
 from lib import CourseError, grading, models, monitor, plots, trackers
 from lib.evaluation import sample
 from lib.files import read_json, write_json
-from lib.rewards import check_answers, gate, signal
+from lib.rewards import check_answers, conversations, gate, signal
 from lib.settings import Settings
 from lib.tasks import run_class
 
@@ -236,8 +236,7 @@ def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[dic
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     prompts = columns.pop("prompt")
-    completions = texts if isinstance(prompts[0], str) else [
-        [{"role": "assistant", "content": text}] for text in texts]
+    completions = texts if isinstance(prompts[0], str) else conversations(texts)
     rewards = gate("reward", reward(prompts=prompts, completions=completions, completion_ids=ids,
                                     **columns), len(texts))
     promise = signal(rewards, size, settings.wanted(answers, rows, texts), settings.remedy)

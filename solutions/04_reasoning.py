@@ -256,7 +256,7 @@ checks.correctness_reward_func(correctness_reward_func)
 assert correctness_reward_func([], [], []) == []
 ### BEGIN HIDDEN TESTS
 def _said(*texts):
-    return [[{"role": "assistant", "content": text}] for text in texts]
+    return [[{"role": "assistant", "content": _t}] for _t in texts]
 
 
 _cases = [

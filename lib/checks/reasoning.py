@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from lib.checks import attempt, expect, floats, passed
+from lib.rewards import conversations
 
 PERFECT = "<reasoning>\n4+3=7\n7-2=5\n</reasoning>\n<answer>\n5\n</answer>\n"
 MESSAGES = "a completion is a list with one message; rewards.contents(completions) gives the texts"
@@ -10,7 +11,7 @@ MESSAGES = "a completion is a list with one message; rewards.contents(completion
 
 def said(*texts: str) -> list[list[dict]]:
     """Completions as TRL passes them in a conversation."""
-    return [[dict(role="assistant", content=one)] for one in texts]  # noqa: C408
+    return conversations(list(texts))
 
 
 def _texts(function: Callable, hint: str, table: dict[str, tuple]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lib import CourseError, evaluation, models
-from lib.rewards import WeightedRewards, call
+from lib.rewards import WeightedRewards, call, conversations
 from lib.settings import Settings, prompt_rows
 from lib.tiny.problems import SYSTEM_PROMPT, XML_COT_FORMAT, make_problems, split_of
 
@@ -91,8 +91,8 @@ class ReasoningRun(Settings):
     """Settings of chapter 4's task.
 
     num_generations: None for 8 with tiny, else 16. epochs: passes over the training questions.
-    data: a JSONL file in GSM8K's format; None for
-    the model's own (generated problems for tiny, GSM8K from the Hub for any other).
+    data: a JSONL file in GSM8K's format; None for the model's own (generated problems for tiny,
+    GSM8K from the Hub for any other).
     reward_weights: one for each of REWARDS, in that order.
     """
 
@@ -210,7 +210,7 @@ def unclosed(text: str) -> bool:
 def _scores(answers: Mapping, name: str, rows: list[dict], completions: list[str]) -> list[float]:
     """What one of the student's reward functions gives, called as TRL does."""
     return call(answers[name], prompts=[row["prompt"] for row in rows],
-                completions=[[{"role": "assistant", "content": text}] for text in completions],
+                completions=conversations(completions),
                 answer=[row["answer"] for row in rows])
 
 

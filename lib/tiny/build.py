@@ -184,13 +184,13 @@ def problem_figures(folder: Path) -> dict:
     """How often the policy is right and well-formed, sampled and greedy."""
     model, tokenizer = load_policy(str(folder))
     asked = problems.make_problems(400, SEED + 3, "eval")
+    perfect = [problems.XML_COT_FORMAT.format(
+        reasoning="\n".join(map(problems.equation, p.steps)), answer=p.answer) for p in asked]
     figures = {"held-out problems": len(asked)}
     for title, temperature in (("sampled", 1.0), ("greedy", 0.0)):
         texts = tokenizer.batch_decode(sample(
             model, tokenizer, [chat_prompt(p.question) for p in asked], temperature=temperature,
             max_completion_length=48, seed=SEED), skip_special_tokens=True)
-        perfect = [problems.XML_COT_FORMAT.format(reasoning="\n".join(map(
-            problems.equation, p.steps)), answer=p.answer) for p in asked]
         figures[f"share of perfect answers, {title}"] = sum(map(str.__eq__, texts, perfect)) / 400
         figures[f"share with the right answer in tags, {title}"] = sum(
             f"<answer>{p.answer}<" in "".join(text.split())
