@@ -1,10 +1,13 @@
-"""The instructor's command line: ``python -m grading release|selfcheck|autograde|faults|demo``."""
+"""The instructor's command line: ``python -m grading VERB``."""
 
 import argparse
+import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from grading import COURSE
+from grading.jail import LEVELS
 from lib import CourseError
 from lib.__main__ import Parser, command
 
@@ -16,9 +19,26 @@ def build_parser() -> Parser:
     release.add_argument("chapter", nargs="*", help="default: all")
     verbs.add_parser("selfcheck", help="are the released notebooks fresh and free of answers?")
     grade = verbs.add_parser("autograde", help="grade the submissions of an assignment")
-    grade.add_argument("assignment")
-    grade.add_argument("--student", action="append", help="only this one; may be repeated")
-    for verb in (release, grade):
+    grade.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
+    grade.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
+    grade.add_argument("--regrade", action="store_true", help="also what is graded already")
+    grade.add_argument("--late-percent", type=float, default=0.0, metavar="P",
+                       help="of the score lost for each day begun after the due date")
+    doctor = verbs.add_parser("doctor", help="what the jail holds on this machine")
+    for verb in (grade, doctor):
+        verb.add_argument("--isolation", choices=LEVELS, default="strict")
+    back = verbs.add_parser("feedback", help="write pages for students")
+    take = verbs.add_parser("collect", help="import a download of Canvas, Moodle or Classroom")
+    give = verbs.add_parser("export", help="print the grades as CSV")
+    for verb in (grade, back, take, give):
+        verb.add_argument("assignment")
+    for verb in (grade, back):
+        verb.add_argument("--student", action="append", help="only this one; may be repeated")
+    take.add_argument("download", type=Path, help="a folder or a zip file")
+    take.add_argument("--class-list", type=Path, metavar="FILE.csv")
+    take.add_argument("--due", type=datetime.fromisoformat, metavar="YYYY-MM-DDTHH:MM")
+    give.add_argument("--format", choices=("plain", "canvas", "moodle"), default="plain")
+    for verb in (release, grade, back, take, give):
         verb.add_argument("--course", type=Path, default=COURSE, help="nbgrader course folder")
     faults = verbs.add_parser("faults", help="which planted faults do the hidden tests catch?")
     faults.add_argument("chapter", nargs="*", help="default: all that have a fault bank")
@@ -42,7 +62,34 @@ def run(args: argparse.Namespace) -> None:
     elif args.verb == "autograde":
         from grading.autograde import autograde, report
 
-        print(report(autograde(args.course, args.assignment, args.student)))
+        if args.workers < 1:
+            raise CourseError("--workers must be at least 1")
+        print(report(autograde(
+            args.course, args.assignment, args.student, workers=args.workers,
+            isolation=args.isolation, regrade=args.regrade, scheduler=args.scheduler,
+            late_percent=args.late_percent)))
+    elif args.verb == "doctor":
+        from grading.doctor import doctor
+
+        facts = doctor(args.isolation)
+        for what, holds, seen in facts:
+            print(f"{'holds ' if holds else 'BROKEN'}  {what:<36} {seen}")
+        if broken := [what for what, holds, _ in facts if not holds]:
+            raise CourseError(f"the jail does not hold: {'; '.join(broken)}")
+    elif args.verb == "feedback":
+        from grading.feedback import feedback
+
+        for path in feedback(args.course, args.assignment, args.student):
+            print(path)
+    elif args.verb == "collect":
+        from grading.collect import collect
+
+        print("\n".join(collect(args.course, args.assignment, args.download, args.class_list,
+                                args.due)))
+    elif args.verb == "export":
+        from grading.collect import export
+
+        print(export(args.course, args.assignment, args.format), end="")
     elif args.verb == "faults":
         from grading.faults import banks, judge, table
 

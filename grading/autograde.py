@@ -1,34 +1,54 @@
-"""Grade every submission of an assignment and report the points.
+"""Grade every submission of an assignment: jailed, in parallel, each recorded on its own.
 
     python -m grading autograde 01_sentiment
 
-Submissions lie in nbgrader's layout: COURSE/submitted/{student}/{assignment}/*.ipynb.
+Submissions lie in nbgrader's layout: COURSE/submitted/{student}/{assignment}/{assignment}.ipynb.
+Points go into nbgrader's gradebook, the graded notebook into COURSE/autograded/, so that its
+formgrader, manual grading and feedback go on from there.
 """
 
+import copy
+import hashlib
+import json
+import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Gradebook
+from nbgrader.plugins import LateSubmissionPlugin
+from nbgrader.utils import parse_utc
 from tqdm.auto import tqdm
 
-from grading.execute import run_submission
+from grading import cells, execute
+from grading.release import config
 from lib import CourseError
+from lib.files import write_text
+
+TITLE = re.compile(r"^(?:# |\*\*)((?:Exercise|Question) \w+)", re.MULTILINE)
 
 
 @dataclass
 class Result:
-    """One graded submission: points by test cell, what is left to the instructor, or why not.
+    """One graded submission, as reported.
 
     points: test cell -> (got, of). manual: points of questions that a person grades.
-    unsolved: the exercises that named themselves. problem: why nothing was graded.
+    unsolved: the exercises that are not solved yet. messages: test cell -> what was wrong.
+    repairs: what was put right first. problem: why nothing was graded.
     """
 
     student: str
     points: dict[str, tuple[float, float]] = field(default_factory=dict)
     manual: float = 0.0
     unsolved: list[str] = field(default_factory=list)
+    messages: dict[str, str] = field(default_factory=dict)
+    repairs: list[str] = field(default_factory=list)
     problem: str | None = None
 
     @property
@@ -46,70 +66,244 @@ def submitted(course: Path, assignment: str) -> list[str]:
     return students
 
 
-def autograde(course: Path, assignment: str, students: list[str] | None = None) -> list[Result]:
-    """Grade the submissions of an assignment, one after the other; one Result each.
+class Grader:
+    """An assignment in a course folder, with its gradebook open; a context manager."""
 
-    A submission that cannot be graded gets a reason; the others go on.
+    def __init__(self, course: Path, assignment: str, late_percent: float = 0.0):
+        """Raises CourseError when the course does not hold the assignment."""
+        self.course, self.name, self.late_percent = course, assignment, late_percent
+        source, released = (course / kind / assignment / f"{assignment}.ipynb"
+                            for kind in ("source", "release"))
+        for path in (course / "gradebook.db", source, released):
+            if not path.exists():
+                raise CourseError(f"{course} holds no {path.relative_to(course)}; run python -m "
+                                  f"grading release {assignment} --course {course} first")
+        self.released = nbformat.read(released, as_version=4)
+        self.assignment = execute.Assignment.of(
+            assignment, nbformat.read(source, as_version=4), self.released)
+        self.tests_digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        self.titles = {prefix + slot.id: title for slot in self.assignment.places
+                       for prefix in ("test_", "") for title in TITLE.findall(slot.source)[:1]}
+        self.late = LateSubmissionPlugin(config=config(course))
+        self.gradebook = Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}", "grpo")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.gradebook.close()
+
+    def graded_path(self, student: str) -> Path:
+        return self.course / "autograded" / student / self.name / f"{self.name}.ipynb"
+
+    def submission(self, student: str) -> Path:
+        return self.course / "submitted" / student / self.name / f"{self.name}.ipynb"
+
+    def recorded(self, student: str, digest: str) -> execute.Outcome | None:
+        """The outcome of an earlier run, if file and tests are still the same."""
+        try:
+            graded = json.loads(self.graded_path(student).read_bytes())["metadata"]["grading"]
+        except (OSError, ValueError, KeyError):
+            return None
+        if (graded["submitted"], graded["tests"]) != (digest, self.tests_digest):
+            return None
+        return execute.Outcome(**graded["outcome"])
+
+    def record(self, student: str, digest: str, outcome: execute.Outcome) -> None:
+        """Gradebook first, then the notebook that says so: a kill between repeats the work."""
+        book = self.gradebook
+        book.update_or_create_student(student)
+        when = self._timestamp(student)
+        submission = book.update_or_create_submission(
+            self.name, student, **({"timestamp": when} if when else {}))
+        [notebook] = [n for n in submission.notebooks if n.name == self.name]
+        for grade in notebook.grades:
+            grade.auto_score = self._auto_score(grade, outcome)
+            grade.needs_manual_grade = grade.manual_score is not None or grade.auto_score is None
+        for comment in notebook.comments:
+            comment.auto_comment = None if self._answered(comment.name, outcome) else "No response."
+        book.db.commit()
+        self._penalize(student, submission, notebook)
+        write_text(self.graded_path(student), self._graded_notebook(digest, outcome))
+
+    def _timestamp(self, student: str):
+        path = self.submission(student).with_name("timestamp.txt")
+        try:
+            return parse_utc(cells.read_bytes(path)[:100].decode().strip())
+        except (CourseError, ValueError):
+            return None
+
+    def _penalize(self, student: str, submission, notebook) -> None:
+        notebook.late_submission_penalty = None
+        seconds = submission.total_seconds_late
+        if seconds > 0:
+            penalty = self.late.late_submission_penalty(student, notebook.score, seconds) or 0
+            penalty += notebook.score * self.late_percent / 100 * math.ceil(seconds / 86400)
+            notebook.late_submission_penalty = min(penalty, notebook.score) or None
+        self.gradebook.db.commit()
+
+    def _answered(self, cell: str, outcome: execute.Outcome) -> bool:
+        [stub] = [slot.source for slot in self.assignment.places if slot.id == cell]
+        return outcome.sources.get(cell, stub).strip() not in ("", stub.strip())
+
+    def _auto_score(self, grade, outcome: execute.Outcome) -> float | None:
+        """nbgrader's rules: a test has all its points or none, an unanswered question none."""
+        if grade.name in self.assignment.tests:
+            return grade.max_score if outcome.passed.get(grade.name) else 0.0
+        return None if self._answered(grade.name, outcome) else 0.0
+
+    def _graded_notebook(self, digest: str, outcome: execute.Outcome) -> str:
+        """The release with the student's answers and each test's outcome; no hidden line."""
+        notebook = copy.deepcopy(self.released)
+        notebook.metadata["grading"] = {
+            "submitted": digest, "tests": self.tests_digest, "outcome": asdict(outcome)}
+        for cell in notebook.cells:
+            if cell.id in outcome.sources:
+                cell.source = outcome.sources[cell.id]
+            elif cell.id in self.assignment.tests:
+                cell.outputs = [_output(outcome.messages.get(cell.id, outcome.problem),
+                                        self.assignment.points[cell.id])]
+        return nbformat.writes(notebook) + "\n"
+
+    def result(self, student: str, outcome: execute.Outcome) -> Result:
+        """An outcome as reported."""
+        points = {} if outcome.problem else {
+            name: (best * outcome.passed.get(name, False), best)
+            for name, best in sorted(self.assignment.points.items())}
+        manual = sum(cell.metadata.nbgrader["points"] for cell in self.released.cells
+                     if any(cell.id == s.id for s in self.assignment.places if s.kind == "manual"))
+        return Result(student, points, float(manual),
+                      [self.titles.get(t, t) for t, m in outcome.messages.items()
+                       if m == execute.UNSOLVED],
+                      {t: m for t, m in outcome.messages.items() if m != execute.UNSOLVED},
+                      outcome.repairs, outcome.problem)
+
+
+def _output(message: str | None, points: float) -> nbformat.NotebookNode:
+    if message is None:
+        return nbformat.v4.new_output("stream", name="stdout", text=f"{points:g} of {points:g}\n")
+    return nbformat.v4.new_output("error", ename="AssertionError", evalue=message,
+                                  traceback=[f"0 of {points:g}: {message}"])
+
+
+def autograde(course: Path, assignment: str, students: list[str] | None = None, *,
+              workers: int = 1, isolation: str = "strict", regrade: bool = False,
+              scheduler: str | None = None, late_percent: float = 0.0) -> list[Result]:
+    """Grade the submissions of an assignment; one Result each, in order of students.
+
+    Submissions that are graded already, against the same tests, are not run again unless
+    regrade. A submission that cannot be graded gets a reason and no points; the others go on.
     """
-    if not (course / "gradebook.db").exists():
-        raise CourseError(f"{course} holds no gradebook; run python -m grading release first")
-    results = []
-    for student in tqdm(students or submitted(course, assignment), "grade", disable=None):
+    with Grader(course, assignment, late_percent) as grader:
+        names = students or submitted(course, assignment)
+        results: dict[str, Result] = {}
+        digests: dict[str, str] = {}
+
+        def finish(student: str, outcome: execute.Outcome, new: bool = True) -> None:
+            if new:
+                grader.record(student, digests.pop(student), outcome)
+            results[student] = grader.result(student, outcome)
+            progress.update()
+
+        def work() -> Iterator[tuple[str, bytes]]:
+            for student in names:
+                try:
+                    data = cells.read_bytes(grader.submission(student))
+                except CourseError as error:
+                    digests[student] = ""
+                    finish(student, execute.Outcome(problem=str(error)))
+                    continue
+                digests[student] = hashlib.sha256(data).hexdigest()
+                old = None if regrade else grader.recorded(student, digests[student])
+                if old:
+                    finish(student, old, new=False)
+                else:
+                    yield student, data
+
+        with tqdm(total=len(names), desc="grade", disable=None) as progress:
+            for student, outcome in run_all(grader.assignment, work(), isolation, workers,
+                                            scheduler):
+                finish(student, execute.Outcome(**outcome))
+        return [results[name] for name in names]
+
+
+def run_all(assignment: execute.Assignment, work: Iterator[tuple[str, bytes]], isolation: str,
+            workers: int, scheduler: str | None) -> Iterator[tuple[str, dict]]:
+    """(student, outcome) for each piece of work as it is done, in any order."""
+    if scheduler:
+        yield from _on_cluster(assignment, work, isolation, scheduler)
+    elif workers == 1:
         try:
-            run_submission(course, assignment, student)
-            results.append(read_result(course, assignment, student))
-        except CourseError as error:
-            results.append(Result(student, problem=_reason(course, assignment, student, error)))
-    return results
+            for student, data in work:
+                yield student, execute.grade(assignment, data, isolation)
+        finally:
+            execute.close()
+    else:
+        yield from _in_processes(assignment, work, isolation, workers)
 
 
-def _reason(course: Path, assignment: str, student: str, error: CourseError) -> str:
-    path = course / "submitted" / student / assignment / f"{assignment}.ipynb"
-    if not path.exists():
-        return f"no file {path.name}"
+def _in_processes(assignment, work, isolation, workers) -> Iterator[tuple[str, dict]]:
+    """Two submissions a worker are under way at a time: memory does not grow with the class."""
+    work, again = iter(work), []
+    while True:
+        running: dict = {}
+        with ProcessPoolExecutor(workers, get_context("spawn"), execute.start_worker,
+                                 (assignment, isolation)) as pool:
+            try:
+                while True:
+                    for student, data in [*again, *islice(work, 2 * workers - len(running))]:
+                        running[pool.submit(execute.grade_in_worker, data)] = student, data
+                    again = []
+                    if not running:
+                        return
+                    for done in wait(running, return_when=FIRST_COMPLETED).done:
+                        outcome = done.result()
+                        yield running.pop(done)[0], outcome
+            except BrokenProcessPool:  # a worker was killed: what was under way starts again
+                again = list(running.values())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _on_cluster(assignment, work, isolation, address) -> Iterator[tuple[str, dict]]:
+    """The same on a Dask cluster, which starts a piece of work again when its worker is lost."""
     try:
-        nbformat.read(path, as_version=4)
-    except Exception:
-        return f"{path.name} is not a readable notebook"
-    return f"not graded: {error}"
+        from dask.distributed import Client, as_completed
+    except ImportError:
+        raise CourseError("dask.distributed is not installed; pip install 'grpo-course[cluster]'"
+                          ) from None
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise CourseError(f"no Dask scheduler answers at {address}: {error}") from None
+    with client:
+        shared = client.scatter(assignment, broadcast=True)
+        running: dict = {}
 
+        def more(n: int):
+            for student, data in islice(work, n):
+                future = client.submit(execute.grade, shared, data, isolation, pure=False)
+                running[future] = student
+                yield future
 
-def read_result(course: Path, assignment: str, student: str) -> Result:
-    """The grades of a submission from the gradebook, its unsolved exercises from the notebook."""
-    result = Result(student)
-    with Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}") as gradebook:
-        try:
-            notebook = gradebook.find_submission_notebook(assignment, assignment, student)
-        except MissingEntry as error:
-            raise CourseError(f"no grades for {student}: {error}") from None
-        for grade in sorted(notebook.grades, key=lambda g: g.name):
-            if grade.cell.cell_type == "code":
-                result.points[grade.name] = (grade.score, grade.max_score)
-            else:
-                result.manual += grade.max_score
-    graded = nbformat.read(
-        course / "autograded" / student / assignment / f"{assignment}.ipynb", as_version=4)
-    result.unsolved = unsolved(graded)
-    return result
-
-
-def unsolved(notebook) -> list[str]:
-    """The exercises whose NotImplementedError a notebook's outputs show, in order, once each."""
-    names = [match[1] for cell in notebook.cells for output in cell.get("outputs", [])
-             if output.output_type == "error" and output.ename == "NotImplementedError"
-             for match in [re.match(r"(Exercise \w+):", output.evalue)] if match]
-    return list(dict.fromkeys(names))
+        pending = as_completed(more(2 * sum(client.nthreads().values()) or 2))
+        for done in pending:
+            yield running.pop(done), done.result()
+            for future in more(1):
+                pending.add(future)
 
 
 def report(results: list[Result]) -> str:
-    """The results as a text table: a line a student, then what is unsolved or wrong."""
+    """The results as text: a line a student, then what is unsolved, wrong or was repaired."""
     lines = []
     for result in results:
         got, possible = result.total
-        lines.append(f"{result.student}: " + (result.problem or (
-            f"{got:g} of {possible:g} points; {result.manual:g} more are graded by hand")))
+        lines.append(cells.clean(f"{result.student}: " + (result.problem or (
+            f"{got:g} of {possible:g} points; {result.manual:g} more are graded by hand"))))
         lines += [f"    {name}: {score:g} of {best:g}"
+                  + (f", {result.messages[name]}" if name in result.messages else "")
                   for name, (score, best) in result.points.items()]
         if result.unsolved:
             lines.append(f"    not solved: {', '.join(result.unsolved)}")
+        lines += [f"    repaired: {repair}" for repair in result.repairs]
     return "\n".join(lines)

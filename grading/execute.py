@@ -1,21 +1,245 @@
-"""The one step that runs a submission: nbgrader's own autograder, in its own kernel.
+"""The unit of work: grade one notebook, given as bytes, against one chapter.
 
-NOT isolated: the kernel has the rights of whoever grades. Grade trusted submissions only.
+Trusted: it holds the tests. The student's code runs in a jail (``grading.jail``); the tests run
+here, on proxies of the student's functions. Needs no gradebook and no files of the course, so
+that it runs in any worker process, on any machine.
 """
 
-from pathlib import Path
+import ast
+import atexit
+import signal
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
 
-from nbgrader.converters import Autograde
-from nbgrader.coursedir import CourseDirectory
+from nbformat import NotebookNode
 
-from grading.release import config, run_nbgrader
+from grading import cells, wire
+from grading.runtime import Namespace, plain_python, silence
+from grading.sandbox import Gone, Prisoner, Proxy, Zygote
+from lib import CourseError
+
+SUBMISSION_SECONDS = 180.0
+TEST, UNSOLVED = "<test>", "not solved yet"
 
 
-def run_submission(course: Path, assignment: str, student: str) -> None:
-    """Execute and score one submission; its grades are then in the gradebook.
+@dataclass(frozen=True)
+class Assignment:
+    """A chapter as the grader sees it. tests: source of each test cell, hidden part included."""
 
-    Reads ``submitted/{student}/{assignment}``, writes ``autograded/...``. Raises CourseError
-    with nbgrader's reason when the notebook cannot be graded at all.
+    name: str
+    places: list[cells.Slot]
+    given: dict[str, str]
+    tests: dict[str, str]
+    points: dict[str, float]
+
+    @classmethod
+    def of(cls, name: str, source: NotebookNode, released: NotebookNode) -> "Assignment":
+        """From the source notebook and the one generated from it."""
+        marks = {cell.id: cell.metadata.get("nbgrader", {}) for cell in source.cells}
+        tests = {cell.id: cell.source for cell in source.cells
+                 if marks[cell.id].get("grade") and not marks[cell.id].get("solution")}
+        places = cells.slots(released)
+        return cls(name, places, {s.id: s.source for s in places if s.kind == "given"}, tests,
+                   {i: float(marks[i]["points"]) for i in tests})
+
+
+@dataclass
+class Outcome:
+    """How a submission did. All plain data.
+
+    passed: test -> whether it has the points. messages: test -> what the student is told.
+    sources: solution or question -> the text that was graded. problem: why nothing was.
     """
-    settings = config(course, assignment_id=assignment, student_id=student)
-    run_nbgrader(Autograde(coursedir=CourseDirectory(config=settings), config=settings))
+
+    passed: dict[str, bool] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    repairs: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None
+
+
+_zygote: Zygote | None = None
+
+
+def warm(level: str) -> Zygote:
+    """This process's zygote, started when it is first needed or has died."""
+    global _zygote
+    if _zygote is None or _zygote.process.poll() is not None:
+        _zygote = Zygote(level)
+    return _zygote
+
+
+def close() -> None:
+    """End this process's zygote."""
+    global _zygote
+    if _zygote is not None:
+        _zygote.close()
+        _zygote = None
+
+
+_job: tuple["Assignment", str] | None = None
+
+
+def start_worker(assignment: "Assignment", level: str) -> None:
+    """Prepare a worker process: what it grades, and its zygote."""
+    global _job
+    _job = assignment, level
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends us
+    atexit.register(close)
+
+
+def grade_in_worker(data: bytes) -> dict:
+    """grade() with what start_worker was given."""
+    assignment, level = _job
+    return grade(assignment, data, level)
+
+
+def grade(assignment: Assignment, data: bytes, level: str = "strict") -> dict:
+    """Grade one notebook file: an Outcome as a dict. Raises CourseError without a jail."""
+    zygote = warm(level)
+    try:
+        filled, repairs = cells.fill(
+            assignment.places, cells.read_cells(data, f"{assignment.name}.ipynb"))
+    except CourseError as error:
+        return asdict(Outcome(problem=str(error)))
+    outcome = Outcome(repairs=repairs, sources={
+        f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources})
+    until = time.monotonic() + SUBMISSION_SECONDS
+    with Session(zygote, assignment, filled, until) as session:
+        for place in filled:
+            session.enter(place)
+            if place.slot.kind == "test":
+                name = place.slot.id
+                message = session.test(assignment.tests[name])
+                outcome.passed[name] = message is None
+                if message is not None:
+                    outcome.messages[name] = message
+            session.extras(place)
+        outcome.repairs += session.notes
+    if outcome.messages:
+        _explain(zygote, assignment, filled, outcome, until)
+    return asdict(outcome)
+
+
+def _explain(zygote, assignment, filled, outcome, until) -> None:
+    """Add what the visible checks say, from a jail that has seen no hidden test."""
+    checks: dict[str, str] = {}
+    with Session(zygote, assignment, filled, until) as session:
+        for place in filled:
+            session.enter(place)
+            if place.slot.kind == "given" and place.slot.source.startswith("checks."):
+                message = session.test(place.slot.source, visible=True)
+            if place.slot.kind == "solution":
+                message = None
+            if place.slot.kind == "test" and place.slot.id in outcome.messages and message:
+                checks[place.slot.id] = message
+            session.extras(place)
+    for name, message in checks.items():
+        outcome.messages[name] = message
+
+
+class Session:
+    """One pass over a notebook: the jail, and the trusted namespace of the tests."""
+
+    def __init__(self, zygote: Zygote, assignment: Assignment, filled: list[cells.Filled],
+                 until: float):
+        self.zygote, self.until = zygote, until
+        self.prisoner: Prisoner | None = None
+        self.steps: list[list] = []  # [source, whole]: what a new prisoner has to run first
+        self.notes: list[str] = []
+        self.errors: dict[str, str] = {}  # solution -> what running its cell raised
+        self.trusted = Namespace()
+        self.names = [name for f in filled if f.slot.kind == "solution" for name in f.slot.names]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.prisoner:
+            self.prisoner.close()
+
+    def enter(self, place: cells.Filled) -> None:
+        """Run what is at a place: given cells on both sides, solutions in the jail."""
+        if place.slot.kind == "given":
+            self.step(place.slot.source, whole=False)
+            with silence():
+                self.trusted.run(plain_python(place.slot.source), whole=False)
+            self.trusted.update({name: Proxy(self.alive, name) for name in self.names})
+        elif place.slot.kind == "solution":
+            for source in place.sources:
+                self.step(source, whole=True, what=place.slot.id)
+
+    def extras(self, place: cells.Filled) -> None:
+        for source in place.extras:
+            self.step(source, whole=False)
+
+    def step(self, source: str, whole: bool, what: str = "") -> None:
+        """Run a cell in the jail, and remember it for the next jail if this one dies."""
+        try:
+            raised = self.alive().run(source, whole)
+        except Gone as reason:
+            if not whole:
+                self.notes.append(f"a cell was left out: {reason}")
+                return
+            self.notes.append(f"{what}: running its cell, {reason}; only its definitions count")
+            self.step(source, whole=False)
+            return
+        except wire.WireError:
+            self.notes.append(f"{what or 'a cell'} is too long")
+            return
+        if raised and what and raised["raised"] in ("SyntaxError", "IndentationError", "TabError"):
+            self.notes.append(f"{what}: its cell is no valid Python")
+        self.steps.append([source, whole])
+
+    def alive(self) -> Prisoner:
+        """The prisoner, or a new one that has run the same cells."""
+        if self.prisoner is None or self.prisoner.leash is None:
+            if time.monotonic() > self.until:
+                raise Gone("the submission's time was over")
+            self.prisoner = self.zygote.fork()
+            self.prisoner.deadline = self.until
+            for source, whole in self.steps:
+                self.prisoner.run(source, whole)
+        return self.prisoner
+
+    def test(self, source: str, visible: bool = False) -> str | None:
+        """Run a test or check on the trusted side: None, or why it fails, fit for a student.
+
+        Of a hidden test only the author's message is told: no value, no input, no text that
+        the student's code made, since that code has seen the inputs.
+        """
+        try:
+            with silence():
+                self.trusted.recover(lambda: exec(compiled(source), self.trusted))
+        except Gone as reason:
+            return f"calling your function, {reason}"
+        except Exception as error:
+            return _told(error, visible)
+        return None
+
+
+_code: dict[str, object] = {}
+
+
+def compiled(source: str):
+    """The code of a trusted cell, compiled once a process."""
+    if source not in _code:
+        _code[source] = compile(ast.parse(source), TEST, "exec")
+    return _code[source]
+
+
+def _told(error: Exception, visible: bool) -> str:
+    if isinstance(error, NotImplementedError):
+        return UNSOLVED
+    if getattr(error, "from_student", False):
+        kind = type(error).__name__
+        return cells.clean(f"your function raised {kind}: {error}")[:500] if visible else \
+            f"your function raised {kind}" if kind != "Exception" else "your function raised"
+    if isinstance(error, AssertionError):
+        text = cells.clean(str(error)).strip()
+        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if text and (visible or frames[-1] == TEST):
+            return text[:500]
+        return "the result is wrong"
+    return "the result has another type or shape than the task says"

@@ -1,0 +1,190 @@
+"""What a student handed in, put in the places of the release: every repair is told.
+
+The file may be anything. It is read as data: no notebook library, no syntax tree, no pickle.
+"""
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from lib import CourseError
+
+FILE_LIMIT, CELL_LIMIT, CELLS = 32 * 2**20, 200_000, 2000
+DEFINED = re.compile(r"^(?:async )?(?:def|class) +(\w+)|^(\w+) *=[^=]", re.MULTILINE)
+MARK = re.compile(r"\*\*(.{3,60}?)\*\*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A submitted cell: "code" or "markdown"; the ids are None where they are lost."""
+
+    kind: str
+    source: str
+    grade_id: str | None = None
+    cell_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the released notebook.
+
+    kind: "solution" and "manual" are the student's, "test" and "given" are the course's.
+    names: the functions that a solution cell has to define, or the mark of a question.
+    """
+
+    id: str
+    kind: str
+    source: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass
+class Filled:
+    """A slot with what the student has there, and the student's own cells after it."""
+
+    slot: Slot
+    sources: list[str] = field(default_factory=list)
+    extras: list[str] = field(default_factory=list)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a submitted file. Raises CourseError for a link, a folder, a pipe, no file."""
+    if not path.parent.is_dir() or not os.path.lexists(path):
+        raise CourseError(f"no file {path.name}")
+    if path.is_symlink() or path.parent.is_symlink() or path.parent.parent.is_symlink():
+        raise CourseError(f"{path.name} is a link, which is not followed")
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise CourseError(f"{path.name} cannot be read: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise CourseError(f"{path.name} is not an ordinary file")
+        if status.st_size > FILE_LIMIT:
+            raise CourseError(f"{path.name} has {status.st_size >> 20} MiB; the limit is "
+                              f"{FILE_LIMIT >> 20}: clear its outputs")
+        return file.read(FILE_LIMIT)
+
+
+def read_cells(data: bytes, name: str) -> list[Cell]:
+    """The cells of a notebook file of format 3 or 4. Raises CourseError when it is none."""
+    try:
+        notebook = json.loads(data)
+        sheets = [notebook, *notebook.get("worksheets", [])]
+        cells = [cell for sheet in sheets for cell in sheet.get("cells", [])]
+        found = [cell for cell in map(_cell, cells[:CELLS]) if cell]
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        raise CourseError(f"{name} is not a readable notebook") from None
+    if not found:
+        raise CourseError(f"{name} holds no cells")
+    return found
+
+
+def _cell(raw) -> Cell | None:
+    kind = {"code": "code", "markdown": "markdown", "raw": "markdown"}.get(raw.get("cell_type"))
+    source = raw.get("source", raw.get("input", ""))
+    if isinstance(source, list):
+        source = "".join(line for line in source if isinstance(line, str))
+    if kind is None or not isinstance(source, str):
+        return None
+    metadata = raw.get("metadata")
+    grading = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    grade_id = grading.get("grade_id") if isinstance(grading, dict) else None
+    ids = [i if isinstance(i, str) else None for i in (grade_id, raw.get("id"))]
+    return Cell(kind, clean(source)[:CELL_LIMIT], *ids)
+
+
+def clean(text: str) -> str:
+    """Text that can be written and shown: no lone surrogates, no control characters."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
+
+
+def slots(released: NotebookNode) -> list[Slot]:
+    """The places of a released notebook, in order."""
+    found = []
+    for cell in released.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        graded, solution = marks.get("grade"), marks.get("solution")
+        if solution:
+            names = tuple(re.findall(r"^def (\w+)", cell.source, re.MULTILINE)) \
+                if cell.cell_type == "code" else tuple(MARK.findall(cell.source)[:1])
+            found.append(Slot(marks["grade_id"], "manual" if graded else "solution", cell.source,
+                              names))
+        else:
+            kind = "text" if cell.cell_type != "code" else "test" if graded else "given"
+            found.append(Slot(cell.id, kind, cell.source))
+    return found
+
+
+def fill(places: list[Slot], cells: list[Cell]) -> tuple[list[Filled], list[str]]:
+    """Put submitted cells into the places of the release; the second value tells the repairs.
+
+    A cell belongs to a solution or a question by its grade_id, else by the function that it
+    defines, else by the question's title. Tests and given cells are the release's; a changed
+    one, and every cell of the student's own, is an extra after the place before it.
+    """
+    filled = [Filled(slot) for slot in places]
+    owned = {f.slot.id: f for f in filled if f.slot.kind in ("solution", "manual")}
+    homes = [_home(cell, owned) for cell in cells]
+    for_id = {home for home, how in homes if how == "id"}
+    known = {slot.source.strip(): i for i, slot in enumerate(places)}
+    by_cell_id = {slot.id: i for i, slot in enumerate(places)}
+    place_of = {f.slot.id: i for i, f in enumerate(filled)}
+    here, repairs, copies = 0, [], {name: [] for name in owned}
+    for cell, (home, how) in zip(cells, homes, strict=True):
+        if home and (how == "id" or home not in for_id or not _touched(owned[home], copies)):
+            copies[home].append(cell)
+            here = place_of[home]
+            if how != "id":
+                repairs.append(f"{home}: its cell had lost its metadata; found by its content")
+            if cell.kind != ("code" if owned[home].slot.kind == "solution" else "markdown"):
+                repairs.append(f"{home}: its cell had another type")
+            continue
+        same = known.get(cell.source.strip())
+        if same is None and (cell.grade_id or cell.cell_id) in by_cell_id:
+            same = by_cell_id[cell.grade_id or cell.cell_id]
+            if places[same].kind == "given":
+                filled[same].extras.append(cell.source)
+        elif same is None and cell.kind == "code" and cell.source.strip():
+            filled[here].extras.append(cell.source)
+        here = here if same is None else same
+    seen = [place_of[home] for home, how in homes if home and how == "id"]
+    if seen != sorted(seen):
+        repairs.append("cells were in another order; each was graded in its own place")
+    for name, found in copies.items():
+        if not found:
+            repairs.append(f"{name}: its cell is missing")
+        elif len(found) > 1:
+            repairs.append(f"{name}: its cell was there {len(found)} times; the last one counts")
+        stub = owned[name].slot.source.strip()
+        owned[name].sources = sorted((c.source for c in found), key=lambda s: s.strip() != stub)
+    return filled, list(dict.fromkeys(repairs))
+
+
+def _touched(place: Filled, copies: dict) -> bool:
+    """Whether one of the cells found so far for a place differs from its stub."""
+    return any(c.source.strip() != place.slot.source.strip() for c in copies[place.slot.id])
+
+
+def _home(cell: Cell, owned: dict[str, Filled]) -> tuple[str | None, str]:
+    """Which solution or question a cell belongs to, and how one knows: "id" or "content"."""
+    defined = {name for pair in DEFINED.findall(cell.source) for name in pair if name}
+    if cell.kind == "code" or cell.grade_id or cell.cell_id in owned:
+        by_name = [i for i, f in owned.items() if f.slot.kind == "solution"
+                   and defined & set(f.slot.names)]
+    else:
+        by_name = []
+    if cell.kind == "markdown":
+        by_name += [i for i, f in owned.items() if f.slot.kind == "manual"
+                    and set(MARK.findall(cell.source)[:1]) & set(f.slot.names)]
+    for claimed in (cell.grade_id, cell.cell_id):
+        if claimed in owned and (claimed in by_name or not by_name):
+            return claimed, "id"
+    return (by_name[0], "content") if by_name else (None, "")

@@ -1,0 +1,73 @@
+"""What the jail holds on this machine, tried out rather than looked up.
+
+    python -m grading doctor
+"""
+
+import time
+
+from grading import ROOT
+from grading.sandbox import Gone, Proxy, Zygote
+from lib import CourseError
+
+PROBES = '''
+import os, socket, subprocess, threading
+def attempt(action):
+    try:
+        return repr(action())
+    except Exception as error:
+        return type(error).__name__
+def root(): return sorted(os.listdir("/"))
+def uid(): return os.getuid()
+def pid(): return os.getpid()
+def proc(): return os.path.exists("/proc/self")
+def home(path): return os.path.exists(path)
+def net(): return attempt(lambda: socket.create_connection(("1.1.1.1", 53), 1))
+def forked():
+    child = os.fork()
+    return child or os._exit(0)
+def fork(): return attempt(forked)
+def program(): return attempt(lambda: subprocess.run(["/bin/true"]))
+def write(): return attempt(lambda: open("/written", "w"))
+def fill(): return attempt(lambda: open("/tmp/big", "wb").write(bytes(10**8)))
+def memory(): return attempt(lambda: len(bytearray(3 * 10**9)))
+'''
+
+
+def doctor(level: str) -> list[tuple[str, bool, str]]:
+    """(what should hold, whether it does, what was seen) of a jail of a level."""
+    started = time.perf_counter()
+    try:
+        with Zygote(level) as zygote:
+            warm, started = time.perf_counter() - started, time.perf_counter()
+            with zygote.fork() as prisoner:
+                forked = time.perf_counter() - started
+                prisoner.run(PROBES, whole=True)
+                return [*_probe(prisoner), (
+                    "ready", True, f"zygote {warm:.1f} s once, a jail {forked * 1000:.0f} ms")]
+    except CourseError as error:
+        return [("a jail can be started", False, str(error))]
+
+
+def _probe(prisoner) -> list[tuple[str, bool, str]]:
+    def ask(name, *args):
+        try:
+            return Proxy(prisoner, name)(*args)
+        except Gone as reason:
+            return str(reason)
+
+    root, uid, pid = ask("root"), ask("uid"), ask("pid")
+    facts = [("own process numbers", pid == 1, f"process {pid}"),
+             ("nobody's user id", uid == 65534, f"uid {uid}"),
+             ("no /proc", not ask("proc"), f"root holds {' '.join(root)}"),
+             ("the course's folder is out of sight", not ask("home", str(ROOT / "solutions")),
+              "solutions/ looked for")]
+    for what, probe, words in (
+            ("no network", "net", ("PermissionError", "OSError")),
+            ("no new process", "fork", ("PermissionError",)),
+            ("no other program", "program", ("PermissionError", "FileNotFoundError")),
+            ("nothing to write but /tmp", "write", ("OSError", "PermissionError")),
+            ("a small /tmp", "fill", ("OSError",)),
+            ("limited memory", "memory", ("MemoryError",))):
+        seen = ask(probe)
+        facts.append((what, seen in words, seen))
+    return facts

@@ -1,0 +1,95 @@
+"""What goes back to students: an HTML page and a JSON file a submission.
+
+    python -m grading feedback 01_sentiment
+
+Points, the visible checks' messages, what was repaired, the instructor's comments. No hidden
+test, no output of the submission: only text that the grader or the instructor wrote. It reads
+the autograded notebook and the gradebook, so it can be repeated after manual grading.
+"""
+
+import json
+from pathlib import Path
+
+import jinja2
+from nbgrader.api import MissingEntry
+
+from grading import cells
+from grading.autograde import Grader, submitted
+from lib.files import write_json, write_text
+
+PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{{ assignment }}: {{ student }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; vertical-align: top; padding: .4rem; border-bottom: 1px solid #bbb }
+td.points { white-space: nowrap; text-align: right }
+</style>
+<h1>{{ assignment }}</h1>
+<p>{{ student }}: <strong>{{ "%g" % score }} of {{ "%g" % max_score }} points</strong>
+{%- if late_penalty %}, {{ "%g" % late_penalty }} of them lost for being late{% endif %}
+{%- if waiting %}; {{ waiting }} answers are still to be graded by hand{% endif %}.</p>
+{% if problem %}<p>Nothing could be graded: {{ problem }}.</p>{% endif %}
+<table>
+<thead><tr><th>exercise<th>points<th>remarks</tr></thead>
+<tbody>
+{% for row in exercises %}
+<tr><td>{{ row.title }}<td class="points">{{ "-" if row.points is none else "%g" % row.points }}
+ of {{ "%g" % row.max_points }}<td>{{ row.remark }}</tr>
+{% endfor %}
+</tbody>
+</table>
+{% if repairs %}
+<h2>What was put right before grading</h2>
+<ul>{% for repair in repairs %}<li>{{ repair }}{% endfor %}</ul>
+{% endif %}
+</html>
+""")
+
+
+def feedback(course: Path, assignment: str, students: list[str] | None = None) -> list[Path]:
+    """Write the feedback of every graded submission; returns the pages."""
+    pages = []
+    with Grader(course, assignment) as grader:
+        for student in students or submitted(course, assignment):
+            content = contents(grader, student)
+            if content is None:
+                continue  # not graded yet
+            page = course / "feedback" / student / assignment / f"{assignment}.html"
+            write_text(page, PAGE.render(content))
+            write_json(page.with_suffix(".json"), content)
+            pages.append(page)
+    return pages
+
+
+def contents(grader: Grader, student: str) -> dict | None:
+    """The feedback of one submission as plain data; None while it is not graded."""
+    try:
+        graded = json.loads(grader.graded_path(student).read_bytes())["metadata"]["grading"]
+        notebook = grader.gradebook.find_submission_notebook(grader.name, grader.name, student)
+    except (OSError, ValueError, KeyError, MissingEntry):
+        return None
+    outcome = graded["outcome"]
+    comments = {c.name: c.comment or "" for c in notebook.comments}
+    grades = {g.name: g for g in notebook.grades}
+    rows = []
+    for cell in grader.released.cells:
+        grade = grades.get(cell.id)
+        if grade is None:
+            continue
+        waits = grade.needs_manual_grade and grade.manual_score is None
+        remarks = [outcome["messages"].get(cell.id, ""),
+                   comments.get(cell.id, comments.get(cell.id.removeprefix("test_"), ""))]
+        rows.append({
+            "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
+            "points": None if waits else grade.score, "max_points": grade.max_score,
+            "remark": cells.clean(" ".join(filter(None, remarks)))[:2000]})
+    return {"student": student, "assignment": grader.name,
+            "score": notebook.score - (notebook.late_submission_penalty or 0),
+            "max_score": notebook.max_score, "late_penalty": notebook.late_submission_penalty or 0,
+            "waiting": sum(row["points"] is None for row in rows), "problem": outcome["problem"],
+            "repairs": outcome["repairs"], "exercises": rows}

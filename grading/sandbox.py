@@ -1,0 +1,252 @@
+"""The trusted side of the jail: start it, run cells in it, call functions through it.
+
+    with Zygote() as zygote, zygote.fork() as prisoner:
+        prisoner.run("def f(x): return 2 * x", whole=True)
+        Proxy(prisoner, "f")(torch.ones(3))
+
+A Proxy is called like the student's function, and sends and receives plain data only. A
+result that depends on a tensor with ``requires_grad`` can be differentiated: its backward
+pass asks the jail for the vector-Jacobian product.
+"""
+
+import builtins
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import torch
+
+from grading import ROOT, wire
+from lib import CourseError
+
+CELL_SECONDS, CALL_SECONDS, START_SECONDS = 20.0, 20.0, 180.0
+WEAKER = ("grade on a machine that has it, or accept a weaker jail with --isolation process: "
+          "no namespaces, no seccomp; for submissions that you trust")
+
+
+class Gone(Exception):
+    """The prisoner hung, crashed or flooded, and is dead; the message says which."""
+
+
+class Zygote:
+    """One warm process to fork submissions from; a context manager."""
+
+    def __init__(self, level: str = "strict"):
+        """Raises CourseError when this machine cannot give the isolation level."""
+        self.control, theirs = socket.socketpair()
+        environment = {
+            "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "MPLCONFIGDIR": "/tmp",
+            "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1",
+            "PYTHONHASHSEED": "0",
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "grading.zygote", str(theirs.fileno()), level], cwd="/",
+            env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        theirs.close()
+        try:
+            self._answer(START_SECONDS)
+            self.fork().close()  # refuse now, before any submission
+        except BaseException:
+            self.close()
+            raise
+
+    def _answer(self, seconds: float) -> None:
+        try:
+            answer = wire.receive(self.control, seconds)
+        except (wire.WireError, TimeoutError) as error:
+            self.process.kill()
+            last = self.process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise CourseError(f"the grading process did not start: {(last or [error])[0]}"
+                              ) from None
+        if reason := answer.get("failed"):
+            raise CourseError(f"no jail on this machine: {reason}; {WEAKER}")
+
+    def fork(self) -> "Prisoner":
+        """A new jailed process, ready for requests."""
+        ours, theirs = socket.socketpair()
+        end, leash = os.pipe()
+        try:
+            socket.send_fds(self.control, [b"f"], [theirs.fileno(), end])
+        finally:
+            theirs.close()
+            os.close(end)
+        prisoner = Prisoner(ours, leash)
+        try:
+            self._answer(30)
+            answer = wire.receive(ours, 30)
+            if reason := answer.get("failed"):
+                raise CourseError(f"no jail on this machine: {reason}; {WEAKER}")
+        except (wire.WireError, TimeoutError) as error:
+            prisoner.close()
+            raise CourseError(f"the jail did not start: {error}; {WEAKER}") from None
+        except BaseException:
+            prisoner.close()
+            raise
+        return prisoner
+
+    def close(self) -> None:
+        self.control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Prisoner:
+    """A jailed notebook: one request, one answer, each within a time limit."""
+
+    def __init__(self, channel: socket.socket, leash: int):
+        self.channel, self.leash, self.calls = channel, leash, 0
+        self.deadline = float("inf")  # of the whole submission, on time.monotonic()
+
+    def ask(self, seconds: float, **request) -> dict:
+        """The answer to a request; raises Gone, and kills the prisoner, when there is none."""
+        if self.leash is None:
+            raise Gone("it was stopped before")
+        try:
+            seconds = min(seconds, max(0.05, self.deadline - time.monotonic()))
+            self.channel.settimeout(seconds)
+            wire.send(self.channel, request)
+            answer = wire.receive(self.channel, seconds)
+            if isinstance(answer, dict):
+                return answer
+            reason = "it sent no answer"
+        except TimeoutError:
+            reason = f"it did not end within {seconds:.0f} s"
+        except wire.Closed:
+            reason = "its process ended: a crash, os._exit, or too much memory"
+        except wire.WireError as error:
+            reason = f"its result cannot be read: {error}"
+        self.close()
+        raise Gone(reason)
+
+    def run(self, source: str, whole: bool) -> dict | None:
+        """Run a cell: None, or {"raised", "text"} of what its code raised."""
+        answer = self.ask(CELL_SECONDS, do="run", source=source, whole=whole)
+        return answer if "raised" in answer else None
+
+    def close(self) -> None:
+        """Kill the prisoner, and everything that it started."""
+        if self.leash is not None:
+            os.close(self.leash)
+            self.leash = None
+            self.channel.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def students_error(answer: dict) -> Exception:
+    """What a function in the jail raised, as an exception marked ``from_student``.
+
+    A name that is no built-in exception's becomes Exception: names may carry messages too.
+    """
+    kind = getattr(builtins, str(answer.get("raised")), None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(
+            kind, UnicodeError | BaseExceptionGroup):
+        kind = Exception
+    error = kind(str(answer.get("text"))[:500])
+    error.from_student = True
+    return error
+
+
+class Proxy:
+    """Stands in for a student's function in the tests."""
+
+    def __init__(self, prisoner, name: str):
+        """prisoner: a Prisoner, or a function that gives the one to ask now."""
+        self.prisoner = prisoner if callable(prisoner) else lambda: prisoner
+        self.__name__ = name
+
+    def __call__(self, *args, **kwargs):
+        """Call the function. Raises what it raised, Gone, or TypeError for no plain data."""
+        prisoner, leaves = self.prisoner(), []
+        prisoner.calls += 1
+        number = prisoner.calls
+        answer = prisoner.ask(
+            CALL_SECONDS, do="call", number=number, function=self.__name__,
+            args=wire.encode(args, leaves), kwargs=wire.encode(kwargs, leaves))
+        if "raised" in answer:
+            raise students_error(answer)
+        results: list = []
+        try:
+            value = wire.decode(answer.get("value"), results)
+            if "changed" in answer:
+                _update((args, kwargs), wire.decode(answer["changed"]))
+        except (wire.WireError, RuntimeError, LookupError, TypeError) as error:
+            raise students_error({"raised": "TypeError", "text": str(error)}) from None
+        if not (leaves and results):
+            return value
+        linked = iter(_Remote.apply(prisoner, number, len(leaves), *leaves,
+                                    *(r.detach() for r in results)))
+        return _replace(value, {id(result): next(linked) for result in results})
+
+
+def _update(old, new) -> None:
+    """Make the lists in old what the function made of them: tests look at their arguments.
+
+    Raises RuntimeError where a tensor was changed: a test that computes what is right from its
+    own tensors after the call would otherwise compute it from the function's.
+    """
+    if wire.encode(old) == wire.encode(new):
+        return
+    if isinstance(old, torch.Tensor):
+        raise RuntimeError("it changes a tensor that it was given")
+    if isinstance(old, list):
+        old[:] = new
+    elif isinstance(old, dict | tuple) and len(old) == len(new):
+        keys = old if isinstance(old, dict) else range(len(old))
+        for key in keys:
+            _update(old[key], new[key])
+
+
+def _replace(value, linked: dict):
+    """value with each tensor of a graph exchanged for its differentiable twin."""
+    if isinstance(value, torch.Tensor):
+        return linked.get(id(value), value)
+    if isinstance(value, list | tuple):
+        return type(value)(_replace(item, linked) for item in value)
+    if isinstance(value, dict):
+        return {key: _replace(item, linked) for key, item in value.items()}
+    return value
+
+
+class _Remote(torch.autograd.Function):
+    """Results computed elsewhere; the backward pass asks for the gradients."""
+
+    @staticmethod
+    def forward(ctx, prisoner, number, n_leaves, *tensors):
+        ctx.prisoner, ctx.number = prisoner, number
+        ctx.leaves, results = tensors[:n_leaves], tensors[n_leaves:]
+        ctx.n_results = len(results)
+        return tuple(result.clone() for result in results)
+
+    @staticmethod
+    def backward(ctx, *slopes):
+        answer = ctx.prisoner.ask(CALL_SECONDS, do="backward", number=ctx.number,
+                                  slopes=wire.encode(list(slopes)))
+        if "raised" in answer:
+            raise students_error(answer)
+        gradients = wire.decode(answer.get("value"))
+        good = isinstance(gradients, list) and len(gradients) == len(ctx.leaves) and all(
+            g is None or (isinstance(g, torch.Tensor) and g.shape == leaf.shape)
+            for g, leaf in zip(gradients, ctx.leaves, strict=True))
+        if not good:
+            raise students_error({"raised": "RuntimeError", "text": "no gradients"})
+        given = [g if g is None else g.to(leaf.dtype)
+                 for g, leaf in zip(gradients, ctx.leaves, strict=True)]
+        return (None, None, None, *given, *(None,) * ctx.n_results)

@@ -1,0 +1,134 @@
+"""The process that submissions are forked from, and what runs in the fork.
+
+    python -m grading.zygote FD LEVEL
+
+It is a fresh interpreter with a bare environment: torch and ``lib`` are imported, no test, no
+answer, no grade was ever in its memory. Each request on FD carries two file descriptors, the
+channel of a new submission and its leash, and is answered with {} or {"failed": reason}.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+
+from grading import wire
+from grading.jail import Jail, JailError
+from grading.runtime import Namespace, plain_python, prepare, silence
+
+WARM = ("torch", "numpy", "math", "random", "re", "IPython.core.inputtransformer2", "lib.colab",
+        "lib.evaluation", "lib.models", "lib.plots", "lib.preflight", "lib.rewards", "lib.scoring",
+        "lib.training", "lib.widgets", "lib.checks.sentiment", "lib.checks.grpo",
+        "lib.checks.persona", "lib.checks.reasoning", "lib.tasks.sentiment", "lib.tasks.persona",
+        "lib.tasks.reasoning")
+PINNED = 64  # results whose graph is kept for a backward pass
+
+
+def main() -> None:
+    control, level = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
+    prepare()
+    for name in WARM:
+        importlib.import_module(name)
+    from lib import scoring
+
+    scoring.get_sentiment_scores(["warm"])
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page
+    with tempfile.TemporaryDirectory(prefix="grading-") as empty:
+        try:
+            jail = Jail(level, empty)
+            wire.send(control, {})
+        except JailError as error:
+            wire.send(control, {"failed": str(error)})
+            return
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # wardens need no farewell
+        _serve(control, jail)
+
+
+def _serve(control: socket.socket, jail: Jail) -> None:
+    while True:
+        _, files, _, _ = socket.recv_fds(control, 1, 2)
+        if len(files) != 2:
+            return  # the grader is gone
+        try:
+            jail.fork(prisoner, *files)
+            answer = {}
+        except (JailError, OSError) as error:
+            answer = {"failed": str(error)}
+        for file in files:
+            os.close(file)
+        with contextlib.suppress(wire.WireError):
+            wire.send(control, answer)
+
+
+def prisoner(channel: int) -> None:
+    """Answer requests about one notebook until the other side is gone. Runs in the jail."""
+    notebook, stream = Notebook(), socket.socket(fileno=channel)
+    with silence(), contextlib.suppress(wire.Closed):
+        wire.send(stream, {})
+        while True:
+            request = wire.receive(stream)
+            try:
+                answer = getattr(notebook, request.pop("do"))(**request)
+                wire.send(stream, answer)
+            except wire.Closed:
+                raise
+            except wire.WireError as error:
+                wire.send(stream, {"raised": "TypeError", "text": str(error)})
+            except BaseException as error:
+                wire.send(stream, {"raised": type(error).__name__, "text": _text(error)})
+
+
+def _text(error: BaseException) -> str:
+    with contextlib.suppress(BaseException):
+        return str(error)[:500]
+    return ""
+
+
+class Notebook:
+    """A student's cells and functions, inside the jail."""
+
+    def __init__(self):
+        self.names = Namespace()
+        self.graphs: dict[int, tuple[list, list]] = {}  # call -> (leaves, results)
+
+    def run(self, source: str, whole: bool) -> dict:
+        self.names.run(plain_python(source), whole)
+        return {}
+
+    def call(self, number: int, function: str, args, kwargs) -> dict:
+        """Call a function by name: its value, and its arguments where it changed them."""
+        leaves: list = []
+        given, options = wire.decode(args, leaves), wire.decode(kwargs, leaves)
+
+        def called():
+            if function not in self.names:
+                raise NameError(f"no function {function}", name=function)
+            return self.names[function](*given, **options)
+
+        value, results = self.names.recover(called), []
+        answer = {"value": wire.encode(value, results)}
+        if results:
+            self.graphs[number] = leaves, results
+            self.graphs.pop(number - PINNED, None)
+        after = wire.encode((given, options))
+        if after != wire.encode((wire.decode(args), wire.decode(kwargs))):
+            answer["changed"] = after
+        return answer
+
+    def backward(self, number: int, slopes) -> dict:
+        """The vector-Jacobian product of an earlier call: one gradient a leaf, or None."""
+        import torch
+
+        leaves, results = self.graphs[number]
+        gradients = torch.autograd.grad(results, leaves, wire.decode(slopes), allow_unused=True,
+                                        retain_graph=True)
+        return {"value": wire.encode(list(gradients))}
+
+
+if __name__ == "__main__":
+    main()
