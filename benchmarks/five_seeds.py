@@ -1,9 +1,9 @@
 """Expected results on the tiny tier, five seeds: the README's tables. Not a test.
 
-    .venv/bin/python benchmarks/five_seeds.py                          # chapter 1, about 7 minutes
-    .venv/bin/python benchmarks/five_seeds.py --preset full --seeds 1
-    .venv/bin/python benchmarks/five_seeds.py --task persona           # chapter 3, about 15 minutes
-    .venv/bin/python benchmarks/five_seeds.py --task reasoning         # chapter 4, about 30 minutes
+    .venv/bin/python -m benchmarks.five_seeds                          # chapter 1, about 7 minutes
+    .venv/bin/python -m benchmarks.five_seeds --preset full --seeds 1
+    .venv/bin/python -m benchmarks.five_seeds --task persona           # chapter 3, about 15 minutes
+    .venv/bin/python -m benchmarks.five_seeds --task reasoning         # chapter 4, about 30 minutes
 """
 
 import argparse

@@ -233,11 +233,8 @@ def run_all(assignment: execute.Assignment, work: Iterator[tuple[str, bytes]], i
     if scheduler:
         yield from _on_cluster(assignment, work, isolation, scheduler)
     elif workers == 1:
-        try:
-            for student, data in work:
-                yield student, execute.grade(assignment, data, isolation)
-        finally:
-            execute.close()
+        for student, data in work:
+            yield student, execute.grade(assignment, data, isolation)
     else:
         yield from _in_processes(assignment, work, isolation, workers)
 

@@ -62,10 +62,11 @@ def read_bytes(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise CourseError(f"{path.name} cannot be read: {error.strerror}") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(handle)
+        raise CourseError(f"{path.name} is not an ordinary file")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise CourseError(f"{path.name} is not an ordinary file")
         if status.st_size > FILE_LIMIT:
             raise CourseError(f"{path.name} has {status.st_size >> 20} MiB; the limit is "
                               f"{FILE_LIMIT >> 20}: clear its outputs")

@@ -20,7 +20,7 @@ from grading.sandbox import Gone, Prisoner, Proxy, Zygote
 from lib import CourseError
 
 SUBMISSION_SECONDS = 180.0
-TEST, UNSOLVED = "<test>", "not solved yet"
+TEST, UNSOLVED, STOPPED = "<test>", "not solved yet", "calling your function,"
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def warm(level: str) -> Zygote:
     global _zygote
     if _zygote is None or _zygote.process.poll() is not None:
         _zygote = Zygote(level)
+        atexit.register(close)
     return _zygote
 
 
@@ -76,6 +77,7 @@ def close() -> None:
     if _zygote is not None:
         _zygote.close()
         _zygote = None
+        atexit.unregister(close)
 
 
 _job: tuple["Assignment", str] | None = None
@@ -86,7 +88,7 @@ def start_worker(assignment: "Assignment", level: str) -> None:
     global _job
     _job = assignment, level
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends us
-    atexit.register(close)
+    warm(level)
 
 
 def grade_in_worker(data: bytes) -> dict:
@@ -99,14 +101,24 @@ def grade(assignment: Assignment, data: bytes, level: str = "strict") -> dict:
     """Grade one notebook file: an Outcome as a dict. Raises CourseError without a jail."""
     zygote = warm(level)
     try:
-        filled, repairs = cells.fill(
-            assignment.places, cells.read_cells(data, f"{assignment.name}.ipynb"))
+        return asdict(_grade(zygote, assignment, cells.fill(
+            assignment.places, cells.read_cells(data, f"{assignment.name}.ipynb"))))
     except CourseError as error:
+        if zygote.process.poll() is not None:
+            raise  # no jail, so nothing was graded
         return asdict(Outcome(problem=str(error)))
+    except Exception as error:  # a fault of the grader must not stop the class
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return asdict(Outcome(problem=f"the grader failed: {type(error).__name__} in "
+                              f"{where.name}, line {where.lineno}; please report it"))
+
+
+def _grade(zygote: Zygote, assignment: Assignment, filled_and_repairs) -> Outcome:
+    filled, repairs = filled_and_repairs
     outcome = Outcome(repairs=repairs, sources={
         f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources})
     until = time.monotonic() + SUBMISSION_SECONDS
-    with Session(zygote, assignment, filled, until) as session:
+    with Session(zygote, filled, until, set()) as session:
         for place in filled:
             session.enter(place)
             if place.slot.kind == "test":
@@ -117,38 +129,42 @@ def grade(assignment: Assignment, data: bytes, level: str = "strict") -> dict:
                     outcome.messages[name] = message
             session.extras(place)
         outcome.repairs += session.notes
-    if outcome.messages:
-        _explain(zygote, assignment, filled, outcome, until)
-    return asdict(outcome)
+    if any(message != UNSOLVED and not message.startswith(STOPPED)
+           for message in outcome.messages.values()):
+        _explain(session, filled, outcome)
+    return outcome
 
 
-def _explain(zygote, assignment, filled, outcome, until) -> None:
+def _explain(first: "Session", filled: list[cells.Filled], outcome: Outcome) -> None:
     """Add what the visible checks say, from a jail that has seen no hidden test."""
-    checks: dict[str, str] = {}
-    with Session(zygote, assignment, filled, until) as session:
-        for place in filled:
+    with Session(first.zygote, filled, first.until, first.deadly) as session:
+        for place, test in zip(filled, _next_tests(filled), strict=True):
             session.enter(place)
-            if place.slot.kind == "given" and place.slot.source.startswith("checks."):
-                message = session.test(place.slot.source, visible=True)
-            if place.slot.kind == "solution":
-                message = None
-            if place.slot.kind == "test" and place.slot.id in outcome.messages and message:
-                checks[place.slot.id] = message
+            told = outcome.messages.get(test, UNSOLVED)
+            if (place.slot.source.startswith("checks.") and told != UNSOLVED
+                    and not told.startswith(STOPPED)):
+                outcome.messages[test] = session.test(place.slot.source, visible=True) or told
             session.extras(place)
-    for name, message in checks.items():
-        outcome.messages[name] = message
+
+
+def _next_tests(filled: list[cells.Filled]) -> list[str | None]:
+    """For each place the test that comes next."""
+    found: list[str | None] = [None]
+    for place in reversed(filled):
+        found.append(place.slot.id if place.slot.kind == "test" else found[-1])
+    return found[:0:-1]
 
 
 class Session:
     """One pass over a notebook: the jail, and the trusted namespace of the tests."""
 
-    def __init__(self, zygote: Zygote, assignment: Assignment, filled: list[cells.Filled],
-                 until: float):
-        self.zygote, self.until = zygote, until
+    def __init__(self, zygote: Zygote, filled: list[cells.Filled], until: float,
+                 deadly: set[str]):
+        """until: the end of its time. deadly: cells that have ended a jail before."""
+        self.zygote, self.until, self.deadly = zygote, until, deadly
         self.prisoner: Prisoner | None = None
         self.steps: list[list] = []  # [source, whole]: what a new prisoner has to run first
         self.notes: list[str] = []
-        self.errors: dict[str, str] = {}  # solution -> what running its cell raised
         self.trusted = Namespace()
         self.names = [name for f in filled if f.slot.kind == "solution" for name in f.slot.names]
 
@@ -176,14 +192,17 @@ class Session:
 
     def step(self, source: str, whole: bool, what: str = "") -> None:
         """Run a cell in the jail, and remember it for the next jail if this one dies."""
+        whole = whole and source not in self.deadly
         try:
             raised = self.alive().run(source, whole)
         except Gone as reason:
-            if not whole:
-                self.notes.append(f"a cell was left out: {reason}")
-                return
-            self.notes.append(f"{what}: running its cell, {reason}; only its definitions count")
-            self.step(source, whole=False)
+            self.deadly.add(source)
+            if whole:
+                self.notes.append(f"{what}: running its cell, {reason}; only its definitions "
+                                  "count")
+                self.step(source, whole=False, what=what)
+            else:
+                self.notes.append(f"{what or 'a cell'} was left out: {reason}")
             return
         except wire.WireError:
             self.notes.append(f"{what or 'a cell'} is too long")
@@ -213,7 +232,7 @@ class Session:
             with silence():
                 self.trusted.recover(lambda: exec(compiled(source), self.trusted))
         except Gone as reason:
-            return f"calling your function, {reason}"
+            return f"{STOPPED} {reason}"
         except Exception as error:
             return _told(error, visible)
         return None

@@ -1,0 +1,191 @@
+"""Each submission of the corpus, graded between two honest ones."""
+
+import hashlib
+import random
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.api import Gradebook
+
+from grading import execute, sandbox
+from grading.__main__ import main
+from grading.autograde import Grader
+from grading.feedback import feedback
+from grading.release import generate, leaks, source_notebook
+from lib.tiny.corpus import make_reviews
+from tests.grading.corpus import (
+    BROKEN,
+    BROKEN_FILES,
+    CHAPTER,
+    HOSTILE,
+    HOSTILE_FILES,
+    as_bytes,
+    cell,
+    solved,
+)
+
+UNREADABLE = {"a deep file", "cells that are none", "twice the same key", "not text", "empty", "null", "a list", "a folder",
+              "a link to the source", "a hard link to the source", "a folder that is a link",
+              "an endless file", "a pipe", "a sparse giant"}
+
+
+def place(course: Path, student: str, submission) -> None:
+    path = course / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb"
+    path.parent.mkdir(parents=True)
+    if callable(submission):
+        submission(path, course)
+    else:
+        path.write_bytes(submission)
+
+
+def tree(*folders: Path) -> dict[str, str]:
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for folder in folders for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+            and path.stat().st_size < 10**8 and "__pycache__" not in path.parts}
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process that pid has started, and what these have started."""
+    children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children")
+                for child in task.read_text().split()]
+    return children + [process for child in children for process in descendants(child)]
+
+
+def left_running() -> list[int]:
+    """What still runs below the zygote, after a little patience."""
+    for _ in range(50):
+        found = descendants(execute.warm("strict").process.pid)
+        if not found:
+            return []
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A released course; cells and calls may take two seconds in what is graded here."""
+    course = tmp_path_factory.mktemp("course")
+    generate(course, CHAPTER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "CELL_SECONDS", 2.0)
+        patch.setattr(sandbox, "CALL_SECONDS", 2.0)
+        patch.setattr(execute, "SUBMISSION_SECONDS", 15.0)
+        yield course
+
+
+@pytest.fixture
+def grade(template, tmp_path, capsys):
+    """A function that grades a submission between two honest ones, and says what was seen."""
+    def graded(submission) -> Seen:
+        course = tmp_path / "course"
+        shutil.copytree(template, course)
+        for student, handed_in in (("a", as_bytes(solved())), ("b", submission),
+                                   ("c", as_bytes(solved()))):
+            place(course, student, handed_in)
+        kept = [course / "source", course / "release", Path("lib"), Path("solutions"),
+                Path("grading")]
+        before = tree(*kept)
+        assert main(["autograde", CHAPTER, "--course", str(course), "--workers", "1"]) == 0
+        feedback(course, CHAPTER)
+        assert tree(*kept) == before, "files of the course are as they were"
+        assert left_running() == [], "no process outlives its submission"
+        return Seen(course, capsys.readouterr().out)
+    return graded
+
+
+class Seen:
+    """What a run over three submissions left: points, report, pages."""
+
+    def __init__(self, course: Path, report: str):
+        self.report = report
+        with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "grpo") as book:
+            self.points = {s: book.find_submission_notebook(CHAPTER, CHAPTER, s).score
+                           for s in "abc"}
+        files = [p for kind in ("autograded", "feedback") for p in (course / kind / "b").rglob("*")
+                 if p.is_file()]
+        assert len(files) == 3, "graded notebook, page, JSON"
+        assert all(p.stat().st_size < 2 * 10**6 for p in files)
+        self.shown = "\n".join(p.read_text(encoding="utf-8") for p in files)
+        [self.page] = [p.read_text() for p in files if p.suffix == ".html"]
+
+
+HIDDEN_INPUTS = [review.text for review in make_reviews(24, seed=4242)]
+for _seed in (7, 11, 13):
+    _rng = random.Random(_seed)
+    HIDDEN_INPUTS += [repr(_rng.random())[:12] for _ in range(40)]
+
+
+@pytest.mark.parametrize("case", [*HOSTILE, *HOSTILE_FILES])
+def test_hostile(grade, case):
+    seen = grade((HOSTILE | HOSTILE_FILES)[case])
+    assert seen.points == {"a": 60, "b": 0, "c": 60}, seen.report
+    [line] = [line for line in seen.report.splitlines() if line.startswith("b: ")]
+    if case in UNREADABLE:
+        assert "points" not in line, "a reason beside the name"
+    else:
+        assert "0 of 60 points" in line
+    assert leaks(seen.shown, CHAPTER) == []
+    assert [text for text in HIDDEN_INPUTS if text in seen.shown + seen.report] == []
+    assert "<script" not in seen.page and "<img" not in seen.page
+    assert not Path("/tmp/owned").exists()
+
+
+TOLD = {"metadata and ids lost": "had lost its metadata", "an answer twice": "was there 2 times",
+        "an answer deleted": "its cell is missing", "an answer retyped": "had another type",
+        "cells in reverse": "in another order", "a broken answer": "no valid Python",
+        "a loop after an answer": "only its definitions count"}
+
+
+@pytest.mark.parametrize("case", [*BROKEN, *BROKEN_FILES])
+def test_broken_but_honest(grade, case):
+    notebook = solved()
+    if case in BROKEN:
+        change, points = BROKEN[case]
+        change(notebook)
+        seen = grade(as_bytes(notebook))
+    else:
+        write, points = BROKEN_FILES[case]
+        seen = grade(write(notebook))
+    assert seen.points == {"a": 60, "b": points, "c": 60}, seen.report
+    assert TOLD.get(case, "") in seen.page, "the student is told what was repaired"
+
+
+def test_a_rerun_grades_what_is_new_and_nothing_else(template, tmp_path, capsys):
+    course = tmp_path / "course"
+    shutil.copytree(template, course)
+    place(course, "a", as_bytes(solved()))
+    command = ["autograde", CHAPTER, "--course", str(course), "--workers", "1"]
+    assert main(command) == 0
+    graded = course / "autograded" / "a" / CHAPTER / f"{CHAPTER}.ipynb"
+    first = graded.stat().st_mtime_ns
+    place(course, "b", as_bytes(solved()))
+    assert main(command) == 0
+    assert graded.stat().st_mtime_ns == first and (course / "autograded" / "b").exists()
+    assert capsys.readouterr().out.count("a: 60 of 60") == 2
+    path = course / "submitted" / "a" / CHAPTER / f"{CHAPTER}.ipynb"
+    path.write_bytes(HOSTILE["not a number"])  # handed in again
+    assert main(command) == 0
+    assert "a: 0 of 60" in capsys.readouterr().out
+    before = graded.stat().st_mtime_ns
+    assert main([*command, "--regrade"]) == 0
+    assert graded.stat().st_mtime_ns > before
+
+
+def test_gradients_cannot_be_claimed(tmp_path):
+    """Chapter 2: the right values, and a backward pass that lies."""
+    generate(tmp_path, "02_grpo")
+    with Grader(tmp_path, "02_grpo") as grader:
+        for edit, message in (
+                ("chosen.detach() - logits.detach().logsumexp(-1)", "no gradient flows"),
+                ("(chosen - logits.logsumexp(-1)).detach() + 0 * chosen", "the gradient")):
+            notebook = source_notebook("02_grpo")
+            target = cell(notebook, "ex2a")
+            assert "chosen - logits.logsumexp(-1)" in target.source
+            target.source = target.source.replace("chosen - logits.logsumexp(-1)", edit)
+            outcome = execute.grade(grader.assignment, nbformat.writes(notebook).encode())
+            assert not outcome["passed"]["test_ex2a"] and outcome["passed"]["test_ex2b"]
+            assert message in outcome["messages"]["test_ex2a"]
