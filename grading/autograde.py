@@ -270,7 +270,7 @@ def _on_cluster(assignment, work, isolation, address) -> Iterator[tuple[str, dic
         raise CourseError("dask.distributed is not installed; pip install 'grpo-course[cluster]'"
                           ) from None
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise CourseError(f"no Dask scheduler answers at {address}: {error}") from None
     with client:

@@ -25,7 +25,6 @@ from lib.files import atomic, write_text
 CANVAS = re.compile(r"^(?P<name>[^_/]+)(?P<late>_LATE)?_(?P<lms>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<lms>\d+)_assignsubmission_file_/?(?P<file>.+)$")
 DASHED = re.compile(r"^(?P<name>[^/]+?) - (?P<file>[^/]+)$")
-FOLDER = re.compile(r"^(?P<name>[^/]+)/(?P<file>.+)$")
 COPY = re.compile(r"(?:-(\d+)| ?\((\d+)\))?\.ipynb$")
 COLUMNS = ("id", "first_name", "last_name", "email", "lms_user_id")
 
@@ -51,14 +50,12 @@ def key(text: str) -> str:
 def parse(path: str) -> dict | None:
     """Name, platform id, lateness and attempt from a file's path in a download."""
     parts = PurePosixPath(path).parts
-    tail = "/".join(parts[-3:]) if len(parts) > 2 else path
-    for text in dict.fromkeys((parts[-1], "/".join(parts[-2:]), tail)):
+    for text in (parts[-1], "/".join(parts[-2:])):
         for pattern in (MOODLE, CANVAS, DASHED):
             if match := pattern.match(text):
                 return match.groupdict()
-    if len(parts) > 1:
-        return FOLDER.match("/".join(parts[-2:])).groupdict()
-    return None
+    owners = [part for part in parts[:-1] if part != PurePosixPath(path).stem]
+    return {"name": owners[-1]} if owners else None
 
 
 def read_download(source: Path) -> list[Found]:

@@ -27,9 +27,10 @@ from tests.grading.corpus import (
     solved,
 )
 
-UNREADABLE = {"a deep file", "cells that are none", "twice the same key", "not text", "empty", "null", "a list", "a folder",
-              "a link to the source", "a hard link to the source", "a folder that is a link",
-              "an endless file", "a pipe", "a sparse giant"}
+UNREADABLE = {
+    "a deep file", "cells that are none", "twice the same key", "not text", "empty", "null",
+    "a list", "a folder", "a link to the source", "a hard link to the source",
+    "a folder that is a link", "an endless file", "a pipe", "a sparse giant"}
 
 
 def place(course: Path, student: str, submission) -> None:

@@ -1,0 +1,124 @@
+"""Our autograder beside nbgrader's own, on a class of chapter 1. Not a test.
+
+    .venv/bin/python -m benchmarks.grading            # about 15 minutes on two cores
+
+Stock runs on a sample, before and after ours, so that both see the same machine.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from nbgrader.converters import Autograde
+from nbgrader.coursedir import CourseDirectory
+
+from grading.release import config, generate, run_nbgrader
+from tests.grading.corpus import BROKEN, CHAPTER, as_bytes, released, solved, wrong
+
+MIXED = ("metadata lost", "an answer deleted", "a broken answer", "magics", "warnings")
+
+
+def submissions(n: int) -> dict[str, bytes]:
+    """n notebooks in turn: right, wrong, right, untouched, broken."""
+    right, bad, empty = (as_bytes(make()) for make in (solved, wrong, released))
+    broken = []
+    for name in MIXED:
+        notebook = solved()
+        BROKEN[name][0](notebook)
+        broken.append(as_bytes(notebook))
+    return {f"s{i:04d}": (right, bad, right, empty, broken[i // 5 % len(broken)])[i % 5]
+            for i in range(n)}
+
+
+def course(folder: Path, students: dict[str, bytes]) -> Path:
+    folder.mkdir()
+    generate(folder, CHAPTER)
+    for student, data in students.items():
+        path = folder / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    return folder
+
+
+def stock(folder: Path, students: dict[str, bytes]) -> list[float]:
+    """Seconds of `nbgrader autograde` for each of some students."""
+    times = []
+    for name, data in students.items():
+        settings = config(course(folder / name, {name: data}), assignment_id=CHAPTER)
+        start = time.perf_counter()
+        with contextlib.redirect_stderr(io.StringIO()):
+            run_nbgrader(Autograde(coursedir=CourseDirectory(config=settings), config=settings))
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def memory(pid: int) -> float:
+    """MiB of a process and all its descendants, shared pages counted once (PSS)."""
+    total, todo = 0, [pid]
+    while todo:
+        process = todo.pop()
+        with contextlib.suppress(OSError, IndexError):
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            total += int(rollup.split("\nPss:")[1].split()[0])
+            for task in Path(f"/proc/{process}/task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+    return total / 1024
+
+
+def ours(folder: Path, students: dict[str, bytes], workers: int) -> tuple[float, float]:
+    """Seconds of the whole command, start-up included, and its peak memory in MiB."""
+    where = course(folder, students)
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "grading", "autograde", CHAPTER, "--course", str(where),
+         "--workers", str(workers)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak, done = [0.0], threading.Event()
+
+    def watch():
+        while not done.wait(1.0):
+            peak[0] = max(peak[0], memory(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert process.wait() == 0
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    return seconds, peak[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--students", type=int, default=200)
+    parser.add_argument("--sample", type=int, default=5, help="graded by stock, twice")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    sample = dict(list(submissions(args.sample).items()))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("before", "after"):
+            (folder / part).mkdir()
+        times = stock(folder / "before", sample)
+        runs = [(n, *ours(folder / f"ours{n}", submissions(n), args.workers))
+                for n in (args.students // 4, args.students)]
+        times += stock(folder / "after", sample)
+    median, mean = statistics.median(times), statistics.fmean(times)
+    print("| grader | submissions | seconds | seconds each | times stock | peak MiB |")
+    print("|---|---|---|---|---|---|")
+    print(f"| nbgrader autograde, one core | {len(times)} | {sum(times):.0f} | {mean:.2f} "
+          f"(median {median:.2f}) | 1 | |")
+    for n, seconds, peak in runs:
+        print(f"| python -m grading autograde, {args.workers} workers | {n} | {seconds:.0f} | "
+              f"{seconds / n:.3f} | {median / (seconds / n):.0f} | {peak:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
