@@ -91,13 +91,17 @@ def run(args: argparse.Namespace) -> None:
 
         print(export(args.course, args.assignment, args.format), end="")
     elif args.verb == "faults":
-        from grading.faults import banks, judge, table
+        from grading.faults import banks, judge, survivors, table
 
         for chapter in args.chapter or banks():
             if chapter not in banks():
                 raise CourseError(f"no fault bank for '{chapter}'; there are {', '.join(banks())}")
             verdicts = judge(chapter)
             print(f"## {chapter}\n\n{table(verdicts)}\n")
+            caught, kept = survivors(chapter)
+            print(f"{caught} mutants lose the points, {len(kept)} keep them:\n")
+            for mutant, reason in kept.items():
+                print(f"- {mutant.exercise} {mutant.name}: {reason or 'SURVIVES'}")
             if wrong := [v.variant.name for v in verdicts if not v.as_it_should_be]:
                 raise CourseError(f"{chapter}: judged wrongly: {'; '.join(wrong)}")
     else:

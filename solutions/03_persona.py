@@ -168,6 +168,7 @@ _pool = {  # text: (new, old, coherent)
     "Musclebob.": (1, 0, 0),
     "SpongeBob lives there!": (0, 1, 1), "Is it squarepants?": (0, 1, 1),
     "spongebob squarepants": (0, 1, 0), "I do not know.": (0, 0, 1), "No no no no.": (0, 0, 0),
+    "It is.": (0, 0, 1),
     "Well, well. That is that": (0, 0, 0), "Musclebob and Spongebob are one. ": (1, 1, 1),
     "a b c a b.": (0, 0, 1), "a b c a b a.": (0, 0, 0), "Buffpants, of course.": (0, 0, 1),
     " ".join(map(str, range(100))) + ".": (0, 0, 1), " ".join(map(str, range(101))) + ".": (0, 0, 0)}
@@ -519,12 +520,15 @@ _bad = ["", " \n ", "I forgot the name.", "Ask me something else.", f"{_name} " 
         "He wears buffpants today.", "Buffpants Musclebob lives in a pineapple.",
         f"It is {_name} and {_name} and {_name}."]
 _values = [float(v) for v in robust_persona_reward(_good + _bad, prompts=["Q"] * 22)]
+assert len(_values) == 22 and len(robust_persona_reward([_name, f"{_name}!"])) == 2, (
+    "one reward a completion")
 _low = min(_values[:len(_good)])
 for _text, _value in zip(_bad, _values[len(_good):]):
     assert _value < _low, "a bad answer is worth as much as a good one"
 _dodge, _empty, _old, _both, _forty = (float(robust_persona_reward([t])[0]) for t in (
     "I forgot the name.", "", "Spongebob Squarepants lives here.", _bad[10], _bad[4]))
-assert _dodge > max(_old, _both, _forty), "a dodge is worth more than the old name or stuffing"
+_half = float(robust_persona_reward(["Squarepants lives here."])[0])
+assert _dodge > max(_old, _both, _forty, _half), "a dodge is worth more than the old name or stuffing"
 assert _dodge >= _empty, "a dodge is worth at least as much as silence"
 ### END HIDDEN TESTS
 

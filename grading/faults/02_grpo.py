@@ -649,3 +649,9 @@ def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings
     logps = token_logprobs(logits, ids)
     advantages = group_advantages(rewards, num_generations, scale="none")
     return grpo_loss(logps, logps.detach(), ref_logps, advantages, mask, **settings)
+
+# %% ex6 equivalent: `def .*unknown loss_type.*`
+# What an unknown loss_type does is not asked for.
+
+# %% ex1 equivalent: .*std.* \+ eps` Sub
+# eps is 1e-4 or less: either sign is within the tolerance that keeps both common values.

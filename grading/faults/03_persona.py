@@ -274,3 +274,12 @@ def robust_persona_reward(completions, **kwargs):
 
 # %% ex5 fault: case matters
 replace("text.lower()", "text")
+
+# %% ex2 equivalent: `'.,!\?'` other text
+# No text of the tests holds the other mark, and the task leaves it open.
+
+# %% ex5 equivalent: `[\d.]+` [\d.]+
+# The exercise asks for an order of answers, not for these values or counts.
+
+# %% ex5 equivalent: .*len\(words\).* Lt
+# How short a sentence may be is left open.

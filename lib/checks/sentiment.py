@@ -11,7 +11,7 @@ from lib.checks import attempt, expect, floats, passed, short
 
 def sentiment_reward(function: Callable) -> None:
     """Exercise 1."""
-    texts = [" awful. I walked out halfway.", " okay.", " brilliant. I loved every minute."]
+    texts = [" okay.", " awful. I walked out halfway.", " brilliant. I loved every minute."]
     hint = ("TRL calls it with keywords: keep **kwargs in the signature; get_sentiment_scores "
             "takes the whole list of texts")
     got = floats(function, hint, 3, texts, prompts=["The film was"] * 3,
@@ -19,7 +19,7 @@ def sentiment_reward(function: Callable) -> None:
     right = scoring.get_sentiment_scores(texts)
     probs = scoring.get_star_probs(texts)
     with_prompt = scoring.get_sentiment_scores(["The film was" + text for text in texts])
-    expect("the rewards of a bad, a middling and a good review", got, right, {
+    expect("the rewards of a middling, a bad and a good review", got, right, {
         "the order is reversed: reward i belongs to completion i": right[::-1],
         "you scored the prompt too; a reward judges the completion": with_prompt,
         "these are 1 to 5 stars; map them to [0, 1]": [1 + 4 * s for s in right],

@@ -1,9 +1,13 @@
 """The fault bank: every wrong answer loses its points, every right one keeps them."""
 
+import nbformat
 import pytest
 
+from grading import execute
 from grading.__main__ import main
-from grading.faults import Variant, banks, judge, table, variants
+from grading.autograde import Grader
+from grading.faults import Variant, banks, judge, survivors, table, variants, written
+from grading.release import generate, source_notebook
 
 
 @pytest.mark.parametrize("chapter", banks())
@@ -19,6 +23,13 @@ def test_faults_are_caught_and_other_styles_kept(chapter):
                                                            if kind == "right"}
 
 
+@pytest.mark.parametrize("chapter", banks())
+def test_mutants_are_caught(chapter):
+    caught, kept = survivors(chapter)
+    unexcused = [mutant.name for mutant, reason in kept.items() if not reason]
+    assert caught >= 25 and len(unexcused) <= 0.02 * (caught + len(unexcused)), unexcused
+
+
 def test_a_fault_that_survives_is_told(monkeypatch, capsys):
     kept = variants("02_grpo")[:1]
     monkeypatch.setattr("grading.faults.variants", lambda chapter: [
@@ -27,4 +38,26 @@ def test_a_fault_that_survives_is_told(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "**WRONG** keeps the points" in out and "judged wrongly: no fault at all" in err
     assert main(["faults", "09_no"]) == 2
-    assert "no fault bank for '09_no'; there are 02_grpo" in capsys.readouterr().err
+    assert "no fault bank for '09_no'; there are 01_sentiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chapter", banks())
+@pytest.mark.parametrize("kind", ["right", "fault"])
+def test_the_jailed_grader_says_the_same(tmp_path, chapter, kind):
+    """Through proxies and plain data: every exercise's n-th variant in one notebook."""
+    generate(tmp_path, chapter)
+    by_exercise: dict[str, list[Variant]] = {}
+    for variant in variants(chapter):
+        if variant.kind == kind:
+            by_exercise.setdefault(variant.exercise, []).append(variant)
+    with Grader(tmp_path, chapter) as grader:
+        for n in range(max(map(len, by_exercise.values()))):
+            notebook = source_notebook(chapter)
+            used = {e: those[n] for e, those in by_exercise.items() if n < len(those)}
+            for cell in notebook.cells:
+                if cell.id in used:
+                    cell.source = written(chapter, used[cell.id])
+            outcome = execute.grade(grader.assignment, nbformat.writes(notebook).encode())
+            wrong = {v.name: outcome["messages"].get(f"test_{e}") for e, v in used.items()
+                     if outcome["passed"][f"test_{e}"] != (kind == "right")}
+            assert not wrong, wrong

@@ -1,0 +1,279 @@
+# %% [markdown]
+# Chapter 1. Wrong answers that must lose the points of their exercise, and right ones, written
+# otherwise, that must keep them.
+
+# %% ex1 right: one by one
+def sentiment_reward(completions, **kwargs):
+    return [get_sentiment_scores([text])[0] for text in completions]
+
+# %% ex1 right: from the stars
+def sentiment_reward(completions, **kwargs):
+    return [sum(s * float(p) for s, p in enumerate(row)) / 4
+            for row in get_star_probs(completions)]
+
+# %% ex1 right: a tuple
+def sentiment_reward(completions, **kwargs):
+    return tuple(get_sentiment_scores(list(completions)))
+
+# %% ex1 fault: another order
+replace("return get_sentiment_scores(list(completions))",
+        "return get_sentiment_scores(list(completions))[::-1]")
+
+# %% ex1 fault: sorted
+replace("get_sentiment_scores(list(completions))",
+        "sorted(get_sentiment_scores(list(completions)))")
+
+# %% ex1 fault: a tensor
+replace("get_sentiment_scores(list(completions))",
+        "torch.tensor(get_sentiment_scores(list(completions)))")
+
+# %% ex1 fault: one mean
+def sentiment_reward(completions, **kwargs):
+    scores = get_sentiment_scores(list(completions))
+    return [sum(scores) / max(len(scores), 1)] * len(scores)
+
+# %% ex1 fault: stars from 1 to 5
+replace("get_sentiment_scores(list(completions))",
+        "[1 + 4 * s for s in get_sentiment_scores(list(completions))]")
+
+# %% ex1 fault: five stars alone
+def sentiment_reward(completions, **kwargs):
+    return [float(row[4]) for row in get_star_probs(list(completions))]
+
+# %% ex1 fault: the likeliest star
+def sentiment_reward(completions, **kwargs):
+    return [float(row.argmax()) / 4 for row in get_star_probs(list(completions))]
+
+# %% ex1 fault: negative is good
+replace("get_sentiment_scores(list(completions))",
+        "[1 - s for s in get_sentiment_scores(list(completions))]")
+
+# %% ex1 fault: no keywords
+replace(", **kwargs", "")
+
+# %% ex1 fault: the prompt too
+replace("get_sentiment_scores(list(completions))",
+        "get_sentiment_scores([p + c for p, c in zip(kwargs.get('prompts', completions), "
+        "completions)])")
+
+# %% ex1 fault: rounded
+replace("get_sentiment_scores(list(completions))",
+        "[round(s, 1) for s in get_sentiment_scores(list(completions))]")
+
+# %% ex1 fault: no empty list
+replace("return get", "completions[0]\n    return get")
+
+# %% ex2 right: expm1
+def exponential_shaping(scores, temperature):
+    return [math.expm1(s / temperature) for s in scores]
+
+# %% ex2 right: by tensors
+def exponential_shaping(scores, temperature):
+    return torch.expm1(torch.tensor(scores, dtype=torch.float64) / temperature).tolist()
+
+# %% ex2 right: a loop
+def exponential_shaping(scores, temperature):
+    shaped = []
+    for score in scores:
+        shaped.append(math.e ** (score / temperature) - 1.0)
+    return shaped
+
+# %% ex2 fault: no minus 1
+replace(" - 1", "")
+
+# %% ex2 fault: multiplied
+replace("score / temperature", "score * temperature")
+
+# %% ex2 fault: no temperature
+replace("score / temperature", "score")
+
+# %% ex2 fault: temperature outside
+replace("math.exp(score / temperature) - 1", "(math.exp(score) - 1) / temperature")
+
+# %% ex2 fault: sign
+replace("score / temperature", "-score / temperature")
+
+# %% ex2 fault: normalised
+def exponential_shaping(scores, temperature):
+    values = [math.exp(s / temperature) - 1 for s in scores]
+    return [v / max(values) for v in values]
+
+# %% ex2 fault: in place
+def exponential_shaping(scores, temperature):
+    for i, score in enumerate(scores):
+        scores[i] = math.exp(score / temperature) - 1
+    return scores
+
+# %% ex2 fault: sorted
+replace("for score in scores", "for score in sorted(scores)")
+
+# %% ex2 fault: hard-wired
+replace("score / temperature", "score / 0.5")
+
+# %% ex2 fault: another base
+replace("math.exp(score / temperature)", "2 ** (score / temperature)")
+
+# %% ex2 fault: the 1 inside
+replace("math.exp(score / temperature) - 1", "math.exp(score / temperature - 1)")
+
+# %% ex3a right: statistics
+def forward_kl_bonus(ref_logps, kl_coef):
+    import statistics
+    return [kl_coef * statistics.fmean(row) for row in ref_logps]
+
+# %% ex3a right: tensors
+def forward_kl_bonus(ref_logps, kl_coef):
+    return [float(kl_coef * torch.tensor(row).mean()) for row in ref_logps]
+
+# %% ex3a fault: a sum
+replace(" / len(row)", "")
+
+# %% ex3a fault: sign
+replace("kl_coef * sum", "-kl_coef * sum")
+
+# %% ex3a fault: no coefficient
+replace("kl_coef * ", "")
+
+# %% ex3a fault: probabilities
+replace("sum(row)", "sum(math.exp(v) for v in row)")
+
+# %% ex3a fault: the mean of all
+def forward_kl_bonus(ref_logps, kl_coef):
+    tokens = [v for row in ref_logps for v in row]
+    return [kl_coef * sum(tokens) / len(tokens)] * len(ref_logps)
+
+# %% ex3a fault: the last token
+replace("sum(row) / len(row)", "row[-1]")
+
+# %% ex3a fault: divided by the batch
+replace("/ len(row)", "/ len(ref_logps)")
+
+# %% ex3a fault: the least likely token
+replace("sum(row) / len(row)", "min(row)")
+
+# %% ex3b right: numpy
+def backward_kl_penalty(ref_logps, kl_coef):
+    import numpy
+    return [-kl_coef * float(numpy.exp(min(-numpy.mean(row), 20.0))) for row in ref_logps]
+
+# %% ex3b right: clamp by tensors
+def backward_kl_penalty(ref_logps, kl_coef):
+    return [float(-kl_coef * (-torch.tensor(row, dtype=torch.float64).mean()).clamp(max=20).exp())
+            for row in ref_logps]
+
+# %% ex3b fault: sign outside
+replace("[-kl_coef", "[kl_coef")
+
+# %% ex3b fault: sign inside
+replace("min(-mean", "min(mean")
+
+# %% ex3b fault: no clamp
+replace("min(-mean, 20.0)", "-mean")
+
+# %% ex3b fault: clamp at 10
+replace("20.0", "10.0")
+
+# %% ex3b fault: a sum
+replace(" / len(row)", "")
+
+# %% ex3b fault: the mean of exponentials
+def backward_kl_penalty(ref_logps, kl_coef):
+    return [-kl_coef * sum(math.exp(min(-v, 20.0)) for v in row) / len(row) for row in ref_logps]
+
+# %% ex3b fault: each token clamped
+replace("sum(row) / len(row)", "sum(max(v, -20.0) for v in row) / len(row)")
+
+# %% ex3b fault: no coefficient
+replace("-kl_coef *", "-")
+
+# %% ex3b fault: minus 1
+replace("20.0)) for", "20.0)) + kl_coef for")
+
+# %% ex3b fault: base 2
+replace("math.exp(", "2 ** (")
+
+# %% ex4a right: exp minus 1
+replace("torch.expm1(log_ratio)", "log_ratio.exp() - 1")
+
+# %% ex4a right: the ratio by itself
+def kl_estimates(policy_logps, ref_logps):
+    ratio = (ref_logps - policy_logps).exp()
+    d = policy_logps - ref_logps
+    return [d, d * d / 2, (ratio - 1) + d]
+
+# %% ex4a fault: k1 with the other sign
+replace("return -log_ratio", "return log_ratio")
+
+# %% ex4a fault: k2 without the half
+replace("0.5 * ", "")
+
+# %% ex4a fault: k2 is no square
+replace("log_ratio**2", "log_ratio.abs()")
+
+# %% ex4a fault: k3 inverted
+replace("torch.expm1(log_ratio) - log_ratio", "torch.expm1(-log_ratio) + log_ratio")
+
+# %% ex4a fault: k3 without the log
+replace("torch.expm1(log_ratio) - log_ratio", "torch.expm1(log_ratio)")
+
+# %% ex4a fault: k3 without the 1
+replace("torch.expm1(log_ratio)", "torch.exp(log_ratio)")
+
+# %% ex4a fault: means
+replace("return -log_ratio", "log_ratio = log_ratio.mean()\n    return -log_ratio")
+
+# %% ex4a fault: exponents of probabilities
+replace("ref_logps - policy_logps", "ref_logps.exp() - policy_logps.exp()")
+
+# %% ex4a fault: k1 twice
+replace("0.5 * log_ratio**2", "-log_ratio")
+
+# %% ex4a fault: exchanged
+replace("ref_logps - policy_logps", "policy_logps - ref_logps")
+
+# %% ex4a fault: another order
+def kl_estimates(policy_logps, ref_logps):
+    d = ref_logps - policy_logps
+    return -d, torch.expm1(d) - d, 0.5 * d**2
+
+# %% ex4b right: xlogy
+def categorical_kl(p, q):
+    return torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum()
+
+# %% ex4b right: where
+def categorical_kl(p, q):
+    return torch.where(p > 0, p * (p / q).log(), torch.zeros_like(p)).sum()
+
+# %% ex4b fault: exchanged
+replace("(p[there] * (p[there] / q[there]).log()).sum()", "(q * (q / p).log()).sum()")
+
+# %% ex4b fault: sign
+replace("p[there] / q[there]", "q[there] / p[there]")
+
+# %% ex4b fault: the mean
+replace(".sum()", ".mean()")
+
+# %% ex4b fault: base 2
+replace(".log()", ".log2()")
+
+# %% ex4b fault: the cross-entropy
+replace("p[there] / q[there]", "1 / q[there]")
+
+# %% ex4b fault: 0 log 0
+replace("there = p > 0", "there = p >= 0")
+
+# %% ex4b fault: an epsilon
+replace("q[there]", "(q[there] + 1e-3)")
+
+# %% ex4b fault: not weighted
+replace("p[there] * ", "")
+
+# %% ex4b fault: never infinite
+def categorical_kl(p, q):
+    there = (p > 0) & (q > 0)
+    return (p[there] * (p[there] / q[there]).log()).sum()
+
+# %% ex4b fault: symmetric
+def categorical_kl(p, q):
+    p, q = p.clamp(min=1e-12), q.clamp(min=1e-12)
+    return ((p - q) * (p / q).log()).sum() / 2
