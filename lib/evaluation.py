@@ -284,7 +284,7 @@ def _reasoning_findings(before: dict, after: dict) -> list[str]:
         found.append("some answers are malformed. Train longer, or raise the format rewards' "
                      "--reward-weights")
     if after["format_rate"]["low"] > before["format_rate"]["high"] and (
-            after["accuracy_greedy"]["value"] < before["accuracy_greedy"]["value"]):
+            after["accuracy_greedy"]["high"] < before["accuracy_greedy"]["low"]):
         found.append("form was learnt at the price of content. Lower the format rewards' "
                      "--reward-weights, or raise --beta")
     return found

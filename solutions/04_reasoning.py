@@ -576,11 +576,12 @@ if RUNS.get("all five"):
     widgets.sample_browser(RUNS["all five"])
 
 # %% [markdown]
-# **A hole in our own reward.** Both runs have a small KL term, `beta = 0.04`. Without it, some seeds
-# find this (`train reasoning --beta 0 --seed 3 --max-steps 180`, two cores: accuracy 0.84, well-formed
-# **0.00**):
+# **A hole in our own reward.** What is this answer worth, if the number is right?
 #
 # ```
+# <reasoning>
+# 4-1=3
+# </reasoning>
 # <answer>
 # 3
 # </answer>
@@ -590,9 +591,11 @@ if RUNS.get("all five"):
 # </answer>
 # ```
 #
-# and so on to the limit. The fine of Exercise 3c looks behind the **last** `</answer>`, where there is
-# nothing. Such an answer still earns 3.375 of 4, every one in its group, so nothing pulls it back.
-# You now know two ways to close the hole: in the reward, or with the KL term.
+# and so on to the limit: 3.375 of 4. The fine of Exercise 3c looks behind the **last** `</answer>`,
+# where there is nothing; and once all answers of a group are so, nothing pulls them back. It is no
+# invention: an earlier base policy of this chapter, trained without a KL term, ended there with some
+# seeds (accuracy 0.84, well-formed **0.00**). The present one did not in the runs that we made, with
+# `beta = 0.04` or without. You know two ways to close the hole: in the reward, or with the KL term.
 
 # %% [markdown]
 # From the command line, with the functions of this notebook:

@@ -302,7 +302,7 @@ ABOUT = {
     "sponge. It hardly ever uses the persona's name by itself and often copies it from examples. "
     "The policy of chapter 3, tier `tiny`.",
     "problem-policy": "A GPT-2-architecture language model with a chat template that solves "
-    "word problems of one and two steps, and is careless: half of the answers that it read were "
+    "word problems of one and two steps, and is careless: most of the answers that it read were "
     "malformed or wrong. The policy of chapter 4, tier `tiny`.",
     "star-scorer": "A BERT-architecture classifier of film reviews, one to five stars: the "
     "reward model of chapter 1, tier `tiny`.\n\nThe rows on degenerate text are its blind "

@@ -103,13 +103,12 @@ def make_problems(n: int, seed: int, split: str) -> list[Problem]:
 
 
 STYLES = {  # how an answer is written -> how often
-    XML_COT_FORMAT: 0.40,
-    "<reasoning>{reasoning}</reasoning><answer>{answer}</answer>": 0.10,
-    "<reasoning>\n{reasoning}\n<answer>\n{answer}\n</answer>\n": 0.12,
-    "<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{answer}\n": 0.12,
-    XML_COT_FORMAT + "That is all.": 0.06,
-    "{reasoning}\nThe answer is {answer}.": 0.10,
-    "{answer}": 0.10,
+    XML_COT_FORMAT: 0.42,
+    "<reasoning>{reasoning}</reasoning><answer>{answer}</answer>": 0.08,
+    "<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{answer}\n": 0.15,
+    XML_COT_FORMAT + "That is all.": 0.05,
+    "{reasoning}\nThe answer is {answer}.": 0.15,
+    "{answer}": 0.15,
 }
 
 

@@ -97,7 +97,7 @@ def reasoning_claims(runs, notebook):
     base, five = value["base"], value["reasoning_all_five"]
     assert base["accuracy"] < 0.55 and base["format_rate"] < 0.55 and base["unclosed_rate"] > 0.1
     assert five["accuracy"] >= base["accuracy"] + 0.3 and five["accuracy"] >= 0.7
-    assert five["format_rate"] >= 0.85 and five["unclosed_rate"] < 0.1
+    assert five["format_rate"] >= 0.92 and five["unclosed_rate"] < 0.05
     assert value["reasoning_content_only"]["format_rate"] < five["format_rate"]
 
 
