@@ -160,6 +160,8 @@ class Grader:
         for cell in notebook.cells:
             if cell.id in outcome.sources:
                 cell.source = outcome.sources[cell.id]
+                if cell.cell_type == "markdown":
+                    cell.source = cells.harmless(cell.source)
             elif cell.id in self.assignment.tests:
                 cell.outputs = [_output(outcome.messages.get(cell.id, outcome.problem),
                                         self.assignment.points[cell.id])]

@@ -299,7 +299,10 @@ def _kernel(notebook):
 
 
 def _script(notebook):
-    cell(notebook, "q1").source = "**Question 1.** <script>alert(1)</script><img src=x onerror=a>"
+    cell(notebook, "q1").source = (
+        "**Question 1.** <script>alert(1)</script><img src=x onerror=alert(2)> a < b\n\n"
+        "[here](javascript:alert(3)) [there](java&#115;cript:alert(4)) <javascript:alert(5)> "
+        "[far][x] ![i](javascript:alert(6))\n\n[x]: javascript:alert(7)")
 
 
 def _strange(notebook):

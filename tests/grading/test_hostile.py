@@ -2,12 +2,14 @@
 
 import hashlib
 import random
+import re
 import shutil
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
 from nbgrader.api import Gradebook
 
 from grading import execute, sandbox
@@ -112,6 +114,8 @@ class Seen:
         assert all(p.stat().st_size < 2 * 10**6 for p in files)
         self.shown = "\n".join(p.read_text(encoding="utf-8") for p in files)
         [self.page] = [p.read_text() for p in files if p.suffix == ".html"]
+        [notebook] = [p for p in files if p.suffix == ".ipynb"]
+        self.formgrader = HTMLExporter(template_name="basic").from_filename(str(notebook))[0]
 
 
 HIDDEN_INPUTS = [review.text for review in make_reviews(24, seed=4242)]
@@ -131,7 +135,8 @@ def test_hostile(grade, case):
         assert "0 of 60 points" in line
     assert leaks(seen.shown, CHAPTER) == []
     assert [text for text in HIDDEN_INPUTS if text in seen.shown + seen.report] == []
-    assert "<script" not in seen.page and "<img" not in seen.page
+    for shown in (seen.page, seen.formgrader):
+        assert not re.search(r"<script|<[^>]*(onerror|javascript:|src=.?x)", shown)
     assert not Path("/tmp/owned").exists()
 
 
