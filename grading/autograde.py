@@ -38,7 +38,7 @@ TITLE = re.compile(r"^(?:# |\*\*)((?:Exercise|Question) \w+)", re.MULTILINE)
 class Result:
     """One graded submission, as reported.
 
-    points: test cell -> (got, of). manual: points of questions that a person grades.
+    points: test cell -> (got, of). manual: points of answers that a person grades.
     unsolved: the exercises that are not solved yet. messages: test cell -> what was wrong.
     repairs: what was put right first. problem: why nothing was graded.
     """
@@ -81,6 +81,8 @@ class Grader:
         self.released = nbformat.read(released, as_version=4)
         self.assignment = execute.Assignment.of(
             assignment, nbformat.read(source, as_version=4), self.released)
+        self.worth = {cell.id: cell.metadata.get("nbgrader", {}).get("points", 0)
+                      for cell in self.released.cells}
         self.tests_digest = hashlib.sha256(source.read_bytes()).hexdigest()
         self.titles = {prefix + slot.id: title for slot in self.assignment.places
                        for prefix in ("test_", "") for title in TITLE.findall(slot.source)[:1]}
@@ -172,8 +174,8 @@ class Grader:
         points = {} if outcome.problem else {
             name: (best * outcome.passed.get(name, False), best)
             for name, best in sorted(self.assignment.points.items())}
-        manual = sum(cell.metadata.nbgrader["points"] for cell in self.released.cells
-                     if any(cell.id == s.id for s in self.assignment.places if s.kind == "manual"))
+        manual = sum(self.worth[slot.id] for slot in self.assignment.places
+                     if slot.kind == "manual" and self._answered(slot.id, outcome))
         return Result(student, points, float(manual),
                       [self.titles.get(t, t) for t, m in outcome.messages.items()
                        if m == execute.UNSOLVED],

@@ -27,7 +27,8 @@ PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .4rem; border-bottom: 1px solid #bbb }
-td.points { white-space: nowrap; text-align: right }
+td:first-child, td.points { white-space: nowrap }
+td.points { text-align: right }
 </style>
 <h1>{{ assignment }}</h1>
 <p>{{ student }}: <strong>{{ "%g" % score }} of {{ "%g" % max_score }} points</strong>
