@@ -532,7 +532,7 @@ if results:
     plots.show(plots.detectors(results))
 
 # %% [markdown]
-# Form and correctness climb together, from the first steps: no group is tied, for each holds readable
+# Form and correctness climb together, from the first steps: no group is tied yet, for each holds readable
 # and unreadable, right and wrong answers. Sampled accuracy comes up to greedy accuracy and stops there.
 #
 # And the run that is paid for content only? It becomes just as accurate. But an answer can be read

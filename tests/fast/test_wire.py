@@ -1,0 +1,102 @@
+"""The channel to the jail: values come through as they are, and nothing else does."""
+
+import contextlib
+import json
+import math
+import socket
+import struct
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grading import wire
+
+SCALARS = st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.text() | st.floats()
+KEYS = st.text() | st.integers() | st.booleans()
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v) | st.dictionaries(KEYS, v) | st.tuples(v, v),
+                      max_leaves=20)
+JSON = st.recursive(SCALARS, lambda v: st.lists(v) | st.dictionaries(st.text(), v) | st.tuples(
+    st.sampled_from(["list", "dict", "set", "iter", "tensor", "array", "tuple"]), v).map(list),
+    max_leaves=20)
+
+
+def same(a, b) -> bool:
+    if isinstance(a, float) and math.isnan(a):
+        return isinstance(b, float) and math.isnan(b)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return list(map(same, a.items(), b.items())) == [True] * len(a)
+    return type(a) is type(b) and a == b
+
+
+@given(VALUES)
+def test_plain_values_come_through(value):
+    assert same(wire.decode(json.loads(json.dumps(wire.encode(value)))), value)
+
+
+@given(JSON)
+def test_any_json_is_a_value_or_refused(data):
+    with contextlib.suppress(wire.WireError):
+        wire.decode(data)
+
+
+@pytest.mark.parametrize("dtype", wire.DTYPES.values(), ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)])
+def test_tensors_come_through(dtype, shape):
+    value = torch.randint(0, 2, shape).to(dtype)
+    got = wire.decode(wire.encode(value))
+    assert got.dtype == dtype and got.shape == value.shape and torch.equal(got, value)
+    leaf = wire.decode(wire.encode(torch.ones(2, requires_grad=True)))
+    assert leaf.requires_grad and leaf.is_leaf
+    if dtype is not torch.bfloat16:
+        array = wire.decode(wire.encode(value.numpy()))
+        assert array.dtype == value.numpy().dtype and np.array_equal(array, value.numpy())
+
+
+@pytest.mark.parametrize("data", [
+    ["tensor", "float32", [10**12], "", False], ["tensor", "float32", [-1, 0], "", False],
+    ["tensor", "object", [1], "AAAAAAAAAAA=", False], ["tensor", "float32", [1], "?", False],
+    ["tensor", "float32", "1", "AAAAAA==", False], ["tensor"], ["dict", 1], ["set", ["list"]],
+    ["dict", ["list"], 1], ["__import__", "os"], [], {}, [[[]]],
+    ["tensor", "float32", [1] * 9, "AAAAAA==", False]])
+def test_what_is_no_value_is_refused(data):
+    with pytest.raises(wire.WireError):
+        wire.decode(data)
+
+
+def test_depth_and_size_are_limited():
+    deep = []
+    for _ in range(wire.DEPTH + 2):
+        deep = [deep]
+    with pytest.raises(wire.WireError, match="deep"):
+        wire.encode(deep)
+    with pytest.raises(wire.WireError, match="no plain data"):
+        wire.encode(object())
+    ours, theirs = socket.socketpair()
+    with pytest.raises(wire.WireError, match="too much"):
+        wire.send(ours, "x" * (wire.LIMIT + 1))
+    theirs.sendall(struct.pack("!I", wire.LIMIT + 1))
+    with pytest.raises(wire.WireError, match="too large"):
+        wire.receive(ours, 1)
+
+
+def test_a_slow_or_silent_or_closed_sender():
+    ours, theirs = socket.socketpair()
+    with pytest.raises(TimeoutError):
+        wire.receive(ours, 0.05)
+    theirs.sendall(b"\x00\x00")
+    with pytest.raises(TimeoutError):
+        wire.receive(ours, 0.05)
+    ours, theirs = socket.socketpair()
+    threading.Timer(0.05, theirs.close).start()
+    with pytest.raises(wire.Closed):
+        wire.receive(ours, 5)
+    ours, theirs = socket.socketpair()
+    theirs.sendall(struct.pack("!I", 3) + b"{x}")
+    with pytest.raises(wire.WireError, match="not JSON"):
+        wire.receive(ours, 1)
