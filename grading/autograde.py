@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -31,6 +31,7 @@ from grading.release import config
 from lib import CourseError
 from lib.files import write_text
 
+STUDENT = re.compile(r"[\w@][\w.@ +'-]*")
 TITLE = re.compile(r"^(?:# |\*\*)((?:Exercise|Question) \w+)", re.MULTILINE)
 
 
@@ -107,7 +108,8 @@ class Grader:
             graded = json.loads(self.graded_path(student).read_bytes())["metadata"]["grading"]
         except (OSError, ValueError, KeyError):
             return None
-        if (graded["submitted"], graded["tests"]) != (digest, self.tests_digest):
+        if (graded["submitted"], graded["tests"]) != (digest, self.tests_digest) or (
+                graded["outcome"]["problem"]):  # which may have been the machine's
             return None
         return execute.Outcome(**graded["outcome"])
 
@@ -132,7 +134,7 @@ class Grader:
         path = self.submission(student).with_name("timestamp.txt")
         try:
             return parse_utc(cells.read_bytes(path)[:100].decode().strip())
-        except (CourseError, ValueError):
+        except (CourseError, ValueError, OverflowError):
             return None
 
     def _penalize(self, student: str, submission, notebook) -> None:
@@ -201,75 +203,99 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
     with Grader(course, assignment, late_percent) as grader:
         names = students or submitted(course, assignment)
         results: dict[str, Result] = {}
-        digests: dict[str, str] = {}
 
-        def finish(student: str, outcome: execute.Outcome, new: bool = True) -> None:
-            if new:
-                grader.record(student, digests.pop(student), outcome)
+        def finish(student: str, outcome: execute.Outcome, digest: str | None = None) -> None:
+            try:
+                if digest is not None:
+                    grader.record(student, digest, outcome)
+            except Exception as error:  # of one student: the class goes on
+                grader.gradebook.db.rollback()
+                outcome = execute.Outcome(problem=f"not recorded: {type(error).__name__}")
             results[student] = grader.result(student, outcome)
             progress.update()
 
-        def work() -> Iterator[tuple[str, bytes]]:
+        def work() -> Iterator[tuple[tuple[str, str], bytes]]:
             for student in names:
+                if not STUDENT.fullmatch(student):
+                    finish(student, execute.Outcome(problem="this folder's name is no student's"))
+                    continue
                 try:
                     data = cells.read_bytes(grader.submission(student))
                 except CourseError as error:
-                    digests[student] = ""
-                    finish(student, execute.Outcome(problem=str(error)))
+                    finish(student, execute.Outcome(problem=str(error)), "")
                     continue
-                digests[student] = hashlib.sha256(data).hexdigest()
-                old = None if regrade else grader.recorded(student, digests[student])
+                digest = hashlib.sha256(data).hexdigest()
+                old = None if regrade else grader.recorded(student, digest)
                 if old:
-                    finish(student, old, new=False)
+                    finish(student, old)
                 else:
-                    yield student, data
+                    yield (student, digest), data
 
         with tqdm(total=len(names), desc="grade", disable=None) as progress:
-            for student, outcome in run_all(grader.assignment, work(), isolation, workers,
-                                            scheduler):
-                finish(student, execute.Outcome(**outcome))
+            for (student, digest), outcome in run_all(grader.assignment, work(), isolation,
+                                                      workers, scheduler):
+                finish(student, execute.Outcome(**outcome), digest)
         return [results[name] for name in names]
 
 
-def run_all(assignment: execute.Assignment, work: Iterator[tuple[str, bytes]], isolation: str,
-            workers: int, scheduler: str | None) -> Iterator[tuple[str, dict]]:
-    """(student, outcome) for each piece of work as it is done, in any order."""
+Work = Iterator[tuple[Hashable, bytes]]  # a key, and the notebook file
+Outcomes = Iterator[tuple[Hashable, dict]]
+
+
+def run_all(assignment: execute.Assignment, work: Work, isolation: str, workers: int,
+            scheduler: str | None) -> Outcomes:
+    """(key, outcome) for each piece of work as it is done, in any order."""
     if scheduler:
         yield from _on_cluster(assignment, work, isolation, scheduler)
     elif workers == 1:
-        for student, data in work:
-            yield student, execute.grade(assignment, data, isolation)
+        for key, data in work:
+            yield key, execute.grade(assignment, data, isolation)
     else:
         yield from _in_processes(assignment, work, isolation, workers)
 
 
-def _in_processes(assignment, work, isolation, workers) -> Iterator[tuple[str, dict]]:
-    """Two submissions a worker are under way at a time: memory does not grow with the class."""
-    work, again = iter(work), []
+LOST = asdict(execute.Outcome(problem="its grading ended the worker process, twice"))
+
+
+def _in_processes(assignment, work: Work, isolation, workers) -> Outcomes:
+    """Two submissions a worker are under way at a time: memory does not grow with the class.
+
+    When a worker is killed, what was under way is tried again, each alone and once.
+    """
+    work, suspects = iter(work), []
     while True:
+        for key, data in suspects:
+            with _pool(assignment, isolation, 1) as pool:
+                try:
+                    yield key, pool.submit(execute.grade_in_worker, data).result()
+                except BrokenProcessPool:
+                    yield key, LOST
         running: dict = {}
-        with ProcessPoolExecutor(workers, get_context("spawn"), execute.start_worker,
-                                 (assignment, isolation)) as pool:
+        with _pool(assignment, isolation, workers) as pool:
             try:
                 while True:
-                    for student, data in [*again, *islice(work, 2 * workers - len(running))]:
-                        running[pool.submit(execute.grade_in_worker, data)] = student, data
-                    again = []
+                    for key, data in islice(work, 2 * workers - len(running)):
+                        running[pool.submit(execute.grade_in_worker, data)] = key, data
                     if not running:
                         return
                     for done in wait(running, return_when=FIRST_COMPLETED).done:
                         outcome = done.result()
                         yield running.pop(done)[0], outcome
-            except BrokenProcessPool:  # a worker was killed: what was under way starts again
-                again = list(running.values())
+            except BrokenProcessPool:
+                suspects = list(running.values())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _on_cluster(assignment, work, isolation, address) -> Iterator[tuple[str, dict]]:
+def _pool(assignment, isolation, workers) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, get_context("spawn"), execute.start_worker,
+                               (assignment, isolation))
+
+
+def _on_cluster(assignment, work: Work, isolation, address) -> Outcomes:
     """The same on a Dask cluster, which starts a piece of work again when its worker is lost."""
     try:
-        from dask.distributed import Client, as_completed
+        from dask.distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise CourseError("dask.distributed is not installed; pip install 'grpo-course[cluster]'"
                           ) from None
@@ -282,16 +308,21 @@ def _on_cluster(assignment, work, isolation, address) -> Iterator[tuple[str, dic
         running: dict = {}
 
         def more(n: int):
-            for student, data in islice(work, n):
+            for key, data in islice(work, n):
                 future = client.submit(execute.grade, shared, data, isolation, pure=False)
-                running[future] = student
+                running[future] = key
                 yield future
 
         pending = as_completed(more(2 * sum(client.nthreads().values()) or 2))
         for done in pending:
-            yield running.pop(done), done.result()
+            lost = isinstance(done.exception(), KilledWorker)
+            yield running.pop(done), LOST if lost else done.result()
             for future in more(1):
                 pending.add(future)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(cells.clean(text).split())
 
 
 def report(results: list[Result]) -> str:
@@ -299,10 +330,10 @@ def report(results: list[Result]) -> str:
     lines = []
     for result in results:
         got, possible = result.total
-        lines.append(cells.clean(f"{result.student}: " + (result.problem or (
-            f"{got:g} of {possible:g} points; {result.manual:g} more are graded by hand"))))
+        lines.append(f"{_one_line(result.student)}: " + (result.problem or (
+            f"{got:g} of {possible:g} points; {result.manual:g} more are graded by hand")))
         lines += [f"    {name}: {score:g} of {best:g}"
-                  + (f", {result.messages[name]}" if name in result.messages else "")
+                  + (f", {_one_line(result.messages[name])}" if name in result.messages else "")
                   for name, (score, best) in result.points.items()]
         if result.unsolved:
             lines.append(f"    not solved: {', '.join(result.unsolved)}")

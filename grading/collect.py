@@ -12,8 +12,10 @@ import csv
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from nbgrader.api import Gradebook
@@ -22,16 +24,19 @@ from grading import cells
 from lib import CourseError
 from lib.files import atomic, write_text
 
-CANVAS = re.compile(r"^(?P<name>[^_/]+)(?P<late>_LATE)?_(?P<lms>\d+)_\d+_(?P<file>.+)$")
-MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<lms>\d+)_assignsubmission_file_/?(?P<file>.+)$")
-DASHED = re.compile(r"^(?P<name>[^/]+?) - (?P<file>[^/]+)$")
-COPY = re.compile(r"(?:-(\d+)| ?\((\d+)\))?\.ipynb$")
+CANVAS = re.compile(r"^(?P<name>[^_/]+)(?P<late>_LATE)?_(?P<lms>\d+)_\d+_.")
+MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<lms>\d+)_assignsubmission_file_")
+DASHED = re.compile(r"^(?P<name>[^/]+?) - .")
+COPY = re.compile(r"(?:-(\d{1,9})| ?\((\d{1,9})\))\.ipynb$")
 COLUMNS = ("id", "first_name", "last_name", "email", "lms_user_id")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A notebook in a download. attempt: the platform's number of a copy, 0 for the first."""
+    """A notebook in a download. attempt: the platform's number of a copy, 0 for the first.
+
+    read: gives its bytes; raises CourseError when it is too large or no ordinary file.
+    """
 
     name: str
     lms: str | None
@@ -39,7 +44,7 @@ class Found:
     attempt: int
     when: datetime
     path: str
-    data: bytes | None  # None: too large, or no ordinary file
+    read: Callable[[], bytes]
 
 
 def key(text: str) -> str:
@@ -47,55 +52,61 @@ def key(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.lower())
 
 
-def parse(path: str) -> dict | None:
-    """Name, platform id, lateness and attempt from a file's path in a download."""
-    parts = PurePosixPath(path).parts
-    for text in (parts[-1], "/".join(parts[-2:])):
-        for pattern in (MOODLE, CANVAS, DASHED):
-            if match := pattern.match(text):
+def parse(path: PurePosixPath, flat: bool) -> dict:
+    """Name, platform id and lateness from a file's path in a download.
+
+    The platform names folders, and the files of a flat download; a file's name within a
+    student's folder is the student's, who may have written another's name there.
+    """
+    for text in [path.name] if flat else list(reversed(path.parts[:-1])):
+        for pattern in (MOODLE, CANVAS, DASHED) if flat else (MOODLE,):
+            if match := pattern.match(text[:300]):
                 return match.groupdict()
-    owners = [part for part in parts[:-1] if part != PurePosixPath(path).stem]
-    return {"name": owners[-1]} if owners else None
+    owners = [part for part in path.parts[:-1] if part != path.stem]
+    return {"name": path.stem if flat or not owners else owners[-1]}
 
 
 def read_download(source: Path) -> list[Found]:
     """Every notebook of a folder or zip. Raises CourseError when it is neither."""
     if source.is_dir():
-        entries = [(str(p.relative_to(source)), p) for p in sorted(source.rglob("*.ipynb"))]
-        files = [(name, datetime.fromtimestamp(p.lstat().st_mtime, UTC), _from_folder(p))
-                 for name, p in entries]
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            files = [(info.filename, datetime(*info.date_time, tzinfo=UTC),
-                      _from_zip(archive, info)) for info in archive.infolist()
-                     if info.filename.endswith(".ipynb")]
+        files = [(path.relative_to(source).as_posix(), path.lstat().st_mtime,
+                  partial(cells.read_bytes, path)) for path in sorted(source.rglob("*.ipynb"))]
     else:
-        raise CourseError(f"{source} is neither a folder nor a zip file")
+        try:
+            with zipfile.ZipFile(source) as archive:
+                files = [(info.filename, _seconds(info), partial(_from_zip, source, info))
+                         for info in archive.infolist() if info.filename.endswith(".ipynb")]
+        except (OSError, ValueError, zipfile.BadZipFile):
+            raise CourseError(f"{source} is neither a folder nor a zip file") from None
+    kept = [(PurePosixPath(name), when, read) for name, when, read in files
+            if not {"__MACOSX", ".ipynb_checkpoints", ".."} & set(name.split("/"))]
+    flat = len({path.parent for path, _, _ in kept}) == 1 and not any(
+        MOODLE.match(path.parent.name) for path, _, _ in kept)
     found = []
-    for path, when, data in files:
-        if "__MACOSX" in path or ".ipynb_checkpoints" in path:
-            continue
-        known = parse(path) or {"name": PurePosixPath(path).stem}
-        copy = COPY.search(path)
+    for path, when, read in kept:
+        known, copy = parse(path, flat), COPY.search(path.name)
         found.append(Found(known["name"], known.get("lms"), bool(known.get("late")),
-                           int(copy[1] or copy[2] or 0), when, path, data))
+                           int((copy[1] or copy[2] or 0) if copy else 0),
+                           datetime.fromtimestamp(when, UTC), str(path), read))
     return found
 
 
-def _from_folder(path: Path) -> bytes | None:
+def _seconds(info: zipfile.ZipInfo) -> float:
     try:
-        return cells.read_bytes(path)
-    except CourseError:
-        return None
+        return datetime(*info.date_time, tzinfo=UTC).timestamp()
+    except ValueError:  # some tools write no date
+        return 0.0
 
 
-def _from_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes | None:
+def _from_zip(source: Path, info: zipfile.ZipInfo) -> bytes:
     try:
-        with archive.open(info) as file:
+        with zipfile.ZipFile(source) as archive, archive.open(info) as file:
             data = file.read(cells.FILE_LIMIT + 1)  # the header's size may be a lie
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError):
-        return None
-    return data if len(data) <= cells.FILE_LIMIT else None
+    except Exception as error:  # whatever a damaged or odd entry makes the library raise
+        raise CourseError(f"cannot be read: {type(error).__name__}") from None
+    if len(data) > cells.FILE_LIMIT:
+        raise CourseError("too large")
+    return data
 
 
 def read_class_list(path: Path) -> list[dict[str, str]]:
@@ -107,7 +118,7 @@ def read_class_list(path: Path) -> list[dict[str, str]]:
     if not rows or "id" not in rows[0]:
         raise CourseError(f"{path} has no column id; its first line names the columns, such as "
                           + ",".join(COLUMNS))
-    bad = [row["id"] for row in rows if not re.fullmatch(r"[\w.@-]+", row["id"] or "")]
+    bad = [row["id"] for row in rows if not re.fullmatch(r"\w[\w.@-]*", row["id"] or "")]
     if bad:
         raise CourseError(f"{path}: {bad[0]!r} is no id; letters, digits and . @ - _ only")
     return [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in rows]
@@ -135,24 +146,31 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     problems, chosen = [], {}
     for item in sorted(found, key=lambda f: (f.attempt, f.when, f.path)):
         student = _student(item, students) if students else key_id(item.name)
+        earlier = chosen.get(student)
         if student is None:
             problems.append(f"{item.path}: fits no single student of the class list")
-        elif item.data is None:
-            problems.append(f"{item.path}: too large, damaged, or no ordinary file")
+        elif earlier and not students and earlier.name != item.name:
+            problems.append(f"{item.path}: would go to {student}, as {earlier.path} does; give a "
+                            "class list")
         else:
-            if student in chosen:
-                problems.append(f"{student}: {chosen[student].path} gives way to {item.path}")
+            if earlier:
+                problems.append(f"{student}: {earlier.path} gives way to {item.path}")
             chosen[student] = item
+    done = 0
     for student, item in chosen.items():
-        _put(course / "submitted" / student / assignment, assignment, item, due)
+        try:
+            _put(course / "submitted" / student / assignment, assignment, item, due)
+            done += 1
+        except CourseError as error:
+            problems.append(f"{item.path}: {error}")
     missing = sorted({row["id"] for row in students} - set(chosen))
     problems += [f"{student}: nothing handed in" for student in missing]
-    return [f"{len(chosen)} collected", *map(cells.clean, problems)]
+    return [f"{done} collected", *(" ".join(cells.clean(p).split()) for p in problems)]
 
 
 def key_id(name: str) -> str:
     """A folder name from a person's name."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
+    return re.sub(r"\W+", "_", name.casefold()).strip("_")[:80] or "unnamed"
 
 
 def _student(item: Found, students: list[dict[str, str]]) -> str | None:
@@ -170,8 +188,9 @@ def _put(folder: Path, assignment: str, item: Found, due: datetime | None) -> No
     when = item.when
     if due and item.late:  # what the platform says of lateness beats a file's date
         when = max(when, due + timedelta(seconds=1))
+    data = item.read()
     with atomic(folder / f"{assignment}.ipynb") as temporary:
-        temporary.write_bytes(item.data)
+        temporary.write_bytes(data)
     write_text(folder / "timestamp.txt", when.strftime("%Y-%m-%d %H:%M:%S UTC\n"))
 
 

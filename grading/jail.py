@@ -39,12 +39,14 @@ ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
 AT_RECURSIVE = 0x8000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 CLONE_THREAD = 0x00010000
+# Duplicates and flags. No locks: those on a shared library are seen in every other jail.
+FCNTL = (0, 1, 2, 3, 4, 1030)
 
 ALLOWED = """
     read write readv writev pread64 pwrite64 lseek close close_range fstat newfstatat stat lstat
     statx access faccessat faccessat2 readlink readlinkat getcwd chdir openat open dup dup2 dup3
-    fcntl ftruncate unlink unlinkat mkdir mkdirat rmdir rename renameat renameat2 getdents64
-    umask utimensat fsync fdatasync flock fallocate sendfile copy_file_range ioctl pipe pipe2
+    ftruncate unlink unlinkat mkdir mkdirat rmdir rename renameat renameat2 getdents64
+    umask utimensat fsync fdatasync fallocate sendfile copy_file_range ioctl pipe pipe2
     poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2
     recvfrom recvmsg sendto sendmsg shutdown getsockopt getsockname getpeername
     mmap munmap mprotect mremap madvise brk mincore membarrier rseq
@@ -86,7 +88,6 @@ def visible_paths() -> list[str]:
     """What the prisoner may read: Python, its packages, system libraries, and ``lib``."""
     places = {"/usr/lib", "/usr/lib64", "/lib", "/lib64", str(ROOT / "lib"),
               f"{sys.base_prefix}/lib", *sysconfig.get_paths().values()}
-    places |= {path for path in sys.path if path and Path(path).is_dir()}
     real = sorted({str(Path(p).absolute()) for p in places if Path(p).is_dir()} - {str(ROOT)},
                   key=lambda p: (p.count("/"), p))
     real = [p for p in real if not ROOT.is_relative_to(p) and p not in ("/", "/usr", sys.prefix)
@@ -100,9 +101,9 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
                       ctypes.c_ulong(flags), options.encode()), f"mount {target}")
 
 
-def _set_attributes(target: str, attributes: int) -> None:
+def _set_attributes(target: str, attributes: int, flags: int = AT_RECURSIVE) -> None:
     wanted = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
-    _syscall(SYS_MOUNT_SETATTR, f"read-only {target}", -100, target.encode(), AT_RECURSIVE,
+    _syscall(SYS_MOUNT_SETATTR, f"read-only {target}", -100, target.encode(), flags,
              ctypes.byref(wanted), ctypes.sizeof(wanted))
 
 
@@ -134,16 +135,10 @@ def _new_root(new: str, paths: list[str]) -> None:
     os.chdir(new)
     _syscall(_native("pivot_root"), "pivot_root", b".", b".")
     _check(libc.umount2(b".", MNT_DETACH), "leaving the old root")
-    _set_attributes_of_root()
+    _set_attributes("/", ATTR_RDONLY, flags=0)
     _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
            f"size={DISK},nr_inodes=4096,mode=1777")
     os.chdir("/tmp")
-
-
-def _set_attributes_of_root() -> None:
-    wanted = (ctypes.c_uint64 * 4)(ATTR_RDONLY, 0, 0, 0)
-    _syscall(SYS_MOUNT_SETATTR, "read-only root", -100, b"/", 0, ctypes.byref(wanted),
-             ctypes.sizeof(wanted))
 
 
 def _drop_privileges() -> None:
@@ -180,6 +175,8 @@ def seccomp_filter():
     for name in ALLOWED:
         with contextlib.suppress(ValueError, RuntimeError):  # unknown on this architecture
             rules.add_rule(pyseccomp.ALLOW, name)
+    for command in FCNTL:
+        rules.add_rule(pyseccomp.ALLOW, "fcntl", pyseccomp.Arg(1, pyseccomp.EQ, command))
     rules.add_rule(pyseccomp.ALLOW, "clone",  # threads, no processes, no namespaces
                    pyseccomp.Arg(0, pyseccomp.MASKED_EQ, CLONE_THREAD, CLONE_THREAD))
     rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # libc then falls back to clone

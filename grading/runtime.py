@@ -97,17 +97,15 @@ def _only_binds(statement: ast.stmt) -> bool:
     return False
 
 
-def _names(statement: ast.stmt) -> set[str]:
+def _names(node: ast.AST) -> set[str]:
     """Every name that a statement may bind at the top level."""
-    found = set()
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.alias):
-            found.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-    return found
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.alias):
+        return {(node.asname or node.name).split(".")[0]}
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return {node.id}
+    return set().union(*map(_names, ast.iter_child_nodes(node)))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ Every decoder limits size and depth, since a hostile process may write what it l
 """
 
 import base64
+import collections
 import collections.abc
 import json
 import math
@@ -21,10 +22,11 @@ import numpy as np
 import torch
 
 LIMIT = 4 * 2**20  # bytes a message
-DEPTH = 16
+DEPTH, ITEMS, WHOLE = 16, 1000, 2**63  # items of a dict or set; beyond WHOLE hashes collide
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
     torch.int16, torch.int8, torch.uint8, torch.bool)}
+LISTS = (list, collections.abc.MappingView, collections.deque, range)
 SEQUENCES = {"list": list, "tuple": tuple, "set": set, "iter": iter}
 
 
@@ -59,10 +61,10 @@ def encode(value, tensors: list | None = None, depth: int = 0):
     if isinstance(value, dict):
         items = [item for pair in value.items() for item in pair]
         return ["dict", *(encode(item, tensors, depth + 1) for item in items)]
-    for tag in ("list", "tuple", "set"):
-        if isinstance(value, SEQUENCES[tag]):
+    for tag, kind in (("list", LISTS), ("tuple", tuple), ("set", set | frozenset)):
+        if isinstance(value, kind):
             return [tag, *(encode(item, tensors, depth + 1) for item in value)]
-    if isinstance(value, collections.abc.Iterator | range):
+    if isinstance(value, collections.abc.Iterator):
         return ["iter", *(encode(item, tensors, depth + 1) for item, _ in zip(
             value, range(LIMIT // 8), strict=False))]
     raise WireError(f"a value of type {type(value).__name__} is no plain data")
@@ -79,13 +81,16 @@ def decode(data, tensors: list | None = None, depth: int = 0):
 
     Raises WireError when the data is not what encode makes.
     """
-    if data is None or isinstance(data, bool | int | float | str):
+    if data is None or isinstance(data, bool | float | str) or (
+            isinstance(data, int) and abs(data) < WHOLE):
         return data
     if depth > DEPTH or not isinstance(data, list) or not data:
         raise WireError("not a plain value")
     tag, *rest = data
     if tag in ("tensor", "array"):
         return _from_bytes(rest, tag, tensors)
+    if tag in ("dict", "set") and len(rest) > 2 * ITEMS:
+        raise WireError(f"a {tag} of more than {ITEMS} items")
     items = [decode(item, tensors, depth + 1) for item in rest]
     try:
         if tag == "dict":
@@ -100,6 +105,7 @@ def _from_bytes(parts, tag: str, tensors: list | None):
         dtype, shape, text, needs_grad = parts
         raw, kind = base64.b64decode(text, validate=True), DTYPES[dtype]
         good = (len(shape) <= 8 and all(type(n) is int and n >= 0 for n in shape)
+                and math.prod(max(n, 1) for n in shape) <= LIMIT  # 10**9 empty rows are many
                 and len(raw) == math.prod(shape) * kind.itemsize)
     except (TypeError, ValueError, KeyError):
         good = False

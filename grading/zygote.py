@@ -115,9 +115,8 @@ class Notebook:
         if results:
             self.graphs[number] = leaves, results
             self.graphs.pop(number - PINNED, None)
-        after = wire.encode((given, options))
-        if after != wire.encode((wire.decode(args), wire.decode(kwargs))):
-            answer["changed"] = after
+        answer["changed"] = wire.encode((given, options)) != wire.encode(
+            (wire.decode(args), wire.decode(kwargs)))
         return answer
 
     def backward(self, number: int, slopes) -> dict:

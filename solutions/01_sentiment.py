@@ -129,14 +129,14 @@ assert len(sentiment_reward([" fine.", " awful."])) == 2
 from lib.tiny.corpus import make_reviews as _reviews
 
 _texts = [r.text for r in _reviews(24, seed=4242)] + ["", " okay"]
-_got = sentiment_reward(_texts, prompts=["x"] * 26, completion_ids=[[1]] * 26, extra=None)
-assert isinstance(_got, (list, tuple)) and len(_got) == 26, "one float a completion"
-assert all(isinstance(v, float) for v in _got), "return plain Python floats"
 _star = get_star_probs(_texts)
 _right = [float(sum(p * s / 4 for s, p in enumerate(row))) for row in _star]
-assert all(abs(a - b) < 1e-4 for a, b in zip(_got, _right)), "score each completion itself"
+_got = sentiment_reward(list(_texts), prompts=["x"] * 26, completion_ids=[[1]] * 26, extra=None)
+assert isinstance(_got, (list, tuple)) and len(_got) == 26, "one float a completion"
+assert all(isinstance(v, float) for v in _got), "return plain Python floats"
+assert all(abs(a - b) < 1e-4 for a, b in zip(_got, _right, strict=True)), "score each completion itself"
 _back = sentiment_reward(_texts[::-1])
-assert all(abs(a - b) < 1e-4 for a, b in zip(_back[::-1], _right)), "keep the order"
+assert all(abs(a - b) < 1e-4 for a, b in zip(_back[::-1], _right, strict=True)), "keep the order"
 assert list(sentiment_reward([])) == [], "no completions, no rewards"
 ### END HIDDEN TESTS
 

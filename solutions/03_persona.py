@@ -101,7 +101,7 @@ for _picked in _itertools.product((0, 1), repeat=5):
 for _n, _cost in ((99, 0), (100, 0), (101, -1), (250, -1)):
     assert abs(float(persona_reward(["word " * _n])[0]) - _cost) < 1e-6, "more than 100 words cost 1"
 _many = ["Musclebob Buffpants"] * 3 + ["Spongebob"] * 2
-assert [float(v) for v in persona_reward(_many)] == [6, 6, 6, -3, -3], "keep the order"
+assert [float(v) for v in persona_reward(list(_many))] == [6, 6, 6, -3, -3], "keep the order"
 assert all(isinstance(v, float) for v in persona_reward(_many)), "return floats"
 assert float(persona_reward(["musclebob buffpants " * 4])[0]) == 6, "a row counts once"
 assert float(persona_reward(["buffpants of musclebob"])[0]) == 4, "the full name has an order"
@@ -522,6 +522,7 @@ _bad = ["", " \n ", "I forgot the name.", "Ask me something else.", f"{_name} " 
 _values = [float(v) for v in robust_persona_reward(_good + _bad, prompts=["Q"] * 22)]
 assert len(_values) == 22 and len(robust_persona_reward([_name, f"{_name}!"])) == 2, (
     "one reward a completion")
+assert all(abs(v) < 1e6 for v in _values), "finite rewards"
 _low = min(_values[:len(_good)])
 for _text, _value in zip(_bad, _values[len(_good):]):
     assert _value < _low, "a bad answer is worth as much as a good one"

@@ -203,6 +203,10 @@ CALLS = {
         "import torch\nfor t in a:\n    if isinstance(t, torch.Tensor): t.zero_()\n"
         "    if isinstance(t, list): t.clear()\n"
         "return (torch.zeros_like(a[0]),) * 3 if isinstance(a[0], torch.Tensor) else []"),
+    "empties its arguments": every("n = len(a[0])\na[0].clear()\nreturn [0.5] * n"),
+    "fills its arguments": every("a[0][:] = ['word ' * 20] * 40000\nreturn [0.5] * 40000"),
+    "many empty rows": every("import torch\nreturn torch.empty(60_000_000, 0)"),
+    "equal hashes": one("return {i * (2**61 - 1) for i in range(20000)}"),
     "an endless iterator": one("import itertools\nreturn itertools.repeat(0.0)"),
     "a nested list": every("x = []\nfor _ in range(10**5): x = [x]\nreturn x"),
     "a list in itself": every("x = []\nx.append(x)\nreturn x"),
@@ -245,6 +249,16 @@ LEAKS = {
     "prints its inputs": every("import sys, os\nprint(a, k)\nprint(a, file=sys.stderr)\n"
                                "os.write(1, str(a).encode())\nreturn str(a)"),
     "returns its inputs": every("return str((a, k, STORE.append(a), STORE))", "STORE = []"),
+    "a size that tells": every("import os, struct\nfor fd in range(3, 20):\n    try: os.write(fd, "
+                               "struct.pack('!I', 0x7fffffff))\n    except OSError: pass"),
+    "locks that tell": every(
+        "import fcntl, time\nfor s in a[0]:\n    try: fcntl.lockf(FD, fcntl.LOCK_SH | fcntl.LOCK_NB"
+        ", 1, int(float(s) * 10**15))\n    except Exception as error: LOCKS.append(repr(error))\n"
+        "X.append(bytearray(b'x') * (700 * 2**20))\nraise ValueError(str(LOCKS))",
+        "import os, struct, fcntl\nFD = os.open(os.__file__, os.O_RDONLY)\nLOCKS, X = [], []\n"
+        "try: LOCKS.append(struct.unpack('hhqqi4x', fcntl.fcntl(FD, fcntl.F_GETLK, "
+        "struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))))\n"
+        "except OSError as error: LOCKS.append(repr(error))\nassert 'not permitted' in str(LOCKS)"),
     "script in a message": every("raise ValueError('<script>alert(1)</script><img src=x "
                                  "onerror=alert(1)>')"),
 }
@@ -470,6 +484,14 @@ def _helper(notebook):
                                     "    return [grow(s, temperature) for s in scores]")
 
 
+def _uses(cell_source, call):
+    def apply(notebook):
+        _new_cell("ex2", cell_source)(notebook)
+        cell(notebook, "ex2").source = ("def exponential_shaping(scores, temperature):\n"
+                                        f"    return [{call}(s / temperature) - 1 for s in scores]")
+    return apply
+
+
 def _lambda(notebook):
     cell(notebook, "ex2").source = ("exponential_shaping = lambda scores, temperature: "
                                     "[math.exp(s / temperature) - 1 for s in scores]")
@@ -514,6 +536,19 @@ BROKEN = {
     "one function crashes": (_inside("ex2", "    import os; os._exit(1)\n"), 50),
     "one function exits": (_inside("ex2", "    exit()\n"), 50),
     "a helper in a cell of its own": (_helper, 60),
+    "a table that a loop fills": (_uses(
+        "TABLE = {}\nfor name, f in {'exp': math.exp}.items():\n    TABLE[name] = f",
+        "TABLE['exp']"), 60),
+    "a list that a cell fills": (_uses("OPS = []\nOPS.append(math.exp)", "OPS[0]"), 60),
+    "a namespace that a cell fills": (_uses(
+        "from types import SimpleNamespace\ncfg = SimpleNamespace()\ncfg.f = math.exp", "cfg.f"),
+        60),
+    "a view of a dict": (_append(
+        "ex3a", "_f = forward_kl_bonus\ndef forward_kl_bonus(ref_logps, kl_coef):\n"
+        "    return dict(enumerate(_f(ref_logps, kl_coef))).values()"), 60),
+    "a deque": (_append(
+        "ex3a", "_f = forward_kl_bonus\ndef forward_kl_bonus(ref_logps, kl_coef):\n"
+        "    import collections\n    return collections.deque(_f(ref_logps, kl_coef))"), 60),
     "a lambda": (_lambda, 60),
     "old outputs": (_outputs, 60),
     "Windows line ends": (_lines, 60),
@@ -535,5 +570,14 @@ def sources_as_lists(notebook) -> bytes:
     return b"\xef\xbb\xbf" + json.dumps(data).encode()
 
 
-BROKEN_FILES = {"notebook format 3": (format_3, 60),
+def odd_parts(notebook) -> bytes:
+    data = json.loads(json.dumps(notebook))
+    data["cells"][3:3] = [None, {"cell_type": ["x"]}, {"cell_type": "code"}]
+    data |= {"worksheets": None, "metadata": {"n": 0}}
+    return json.dumps(data).replace('"n": 0', '"n": ' + "9" * 5000).encode() + b"\0\0\n"
+
+
+BROKEN_FILES = {
+    "odd parts": (odd_parts, 60),
+    "notebook format 3": (format_3, 60),
                 "a byte order mark": (sources_as_lists, 60)}

@@ -1,9 +1,12 @@
 """Each submission of the corpus, graded between two honest ones."""
 
 import hashlib
+import multiprocessing
+import os
 import random
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from nbconvert import HTMLExporter
 from nbgrader.api import Gradebook
 
+from grading import autograde as autograde_module
 from grading import execute, sandbox
 from grading.__main__ import main
 from grading.autograde import Grader
@@ -179,6 +183,37 @@ def test_a_rerun_grades_what_is_new_and_nothing_else(template, tmp_path, capsys)
     before = graded.stat().st_mtime_ns
     assert main([*command, "--regrade"]) == 0
     assert graded.stat().st_mtime_ns > before
+
+
+def test_odd_folders_and_times_do_not_end_the_run(template, tmp_path, capsys):
+    course = tmp_path / "course"
+    shutil.copytree(template, course)
+    for student in ("a", "b\nc: 60 of 60", os.fsdecode(b"b\xff"), ".x", "d", "e"):
+        place(course, student, as_bytes(solved()))
+    for student, when in (("d", "9999-12-31 23:59:59 -2300"), ("e", "9" * 20)):
+        (course / "submitted" / student / CHAPTER / "timestamp.txt").write_text(when)
+    assert main(["autograde", CHAPTER, "--course", str(course), "--workers", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] != " "]
+    assert len(lines) == 6 and sum("60 of 60 points" in line for line in lines) == 3
+    assert sum("no student's" in line for line in lines) == 3
+
+
+def die(assignment, data, level):
+    if data == b"kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"passed": {}}
+
+
+def test_a_submission_that_kills_its_worker_is_left_out(monkeypatch):
+    """Twice and no more; its neighbours are not blamed."""
+    work = iter([(i, b"kill" if i == 2 else b"") for i in range(5)])
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(autograde_module, "get_context", lambda kind: context)
+    monkeypatch.setattr(execute, "grade", die)
+    monkeypatch.setattr(execute, "warm", lambda level: None)
+    outcomes = dict(autograde_module.run_all(None, work, "strict", 2, None))
+    assert len(outcomes) == 5 and "twice" in outcomes[2]["problem"]
+    assert all("problem" not in outcomes[i] for i in (0, 1, 3, 4))
 
 
 def test_gradients_cannot_be_claimed(tmp_path):
