@@ -145,46 +145,53 @@ def fill(places: list[Slot], cells: list[Cell]) -> tuple[list[Filled], list[str]
     one, and every cell of the student's own, is an extra after the place before it.
     """
     filled = [Filled(slot) for slot in places]
+    place_of = {slot.id: i for i, slot in enumerate(places)}
+    known = {slot.source.strip(): i for i, slot in enumerate(places)}
     owned = {f.slot.id: f for f in filled if f.slot.kind in ("solution", "manual")}
     homes = [_home(cell, owned) for cell in cells]
-    for_id = {home for home, how in homes if how == "id"}
-    known = {slot.source.strip(): i for i, slot in enumerate(places)}
-    by_cell_id = {slot.id: i for i, slot in enumerate(places)}
-    place_of = {f.slot.id: i for i, f in enumerate(filled)}
-    here, repairs, copies = 0, [], {name: [] for name in owned}
+    with_id = {home for home, how in homes if how == "id"}
+    copies: dict[str, list[tuple[Cell, str]]] = {name: [] for name in owned}
+    here = 0
     for cell, (home, how) in zip(cells, homes, strict=True):
-        if home and (how == "id" or home not in for_id or not _touched(owned[home], copies)):
-            copies[home].append(cell)
+        if home and (how == "id" or home not in with_id or all(
+                _is(c, owned[home].slot) for c, _ in copies[home])):
+            copies[home].append((cell, how))
             here = place_of[home]
-            if how != "id":
-                repairs.append(f"{home}: its cell had lost its metadata; found by its content")
-            if cell.kind != ("code" if owned[home].slot.kind == "solution" else "markdown"):
-                repairs.append(f"{home}: its cell had another type")
             continue
         same = known.get(cell.source.strip())
-        if same is None and (cell.grade_id or cell.cell_id) in by_cell_id:
-            same = by_cell_id[cell.grade_id or cell.cell_id]
-            if places[same].kind == "given":
-                filled[same].extras.append(cell.source)
-        elif same is None and cell.kind == "code" and cell.source.strip():
+        changed = place_of.get(cell.grade_id or cell.cell_id) if same is None else None
+        here = next((place for place in (same, changed) if place is not None), here)
+        a_test = changed is not None and places[changed].kind == "test"
+        if same is None and cell.kind == "code" and not a_test:
             filled[here].extras.append(cell.source)
-        here = here if same is None else same
-    seen = [place_of[home] for home, how in homes if home and how == "id"]
-    if seen != sorted(seen):
-        repairs.append("cells were in another order; each was graded in its own place")
+    for name, found in copies.items():  # an untouched stub must not undo the answer
+        found.sort(key=lambda copy: not _is(copy[0], owned[name].slot))
+        owned[name].sources = [cell.source for cell, _ in found]
+    order = [place_of[home] for home, how in homes if how == "id"]
+    return filled, _repairs(copies, owned, order)
+
+
+def _is(cell: Cell, slot: Slot) -> bool:
+    return cell.source.strip() == slot.source.strip()
+
+
+def _repairs(copies: dict[str, list[tuple[Cell, str]]], owned: dict[str, Filled],
+             order: list[int]) -> list[str]:
+    """What had to be put right, as the student is told."""
+    told = []
+    if order != sorted(order):
+        told.append("cells were in another order; each was graded in its own place")
     for name, found in copies.items():
+        kind = "code" if owned[name].slot.kind == "solution" else "markdown"
+        if any(how != "id" for _, how in found):
+            told.append(f"{name}: its cell had lost its metadata; found by its content")
+        if any(cell.kind != kind for cell, _ in found):
+            told.append(f"{name}: its cell had another type")
         if not found:
-            repairs.append(f"{name}: its cell is missing")
+            told.append(f"{name}: its cell is missing")
         elif len(found) > 1:
-            repairs.append(f"{name}: its cell was there {len(found)} times; the last one counts")
-        stub = owned[name].slot.source.strip()
-        owned[name].sources = sorted((c.source for c in found), key=lambda s: s.strip() != stub)
-    return filled, list(dict.fromkeys(repairs))
-
-
-def _touched(place: Filled, copies: dict) -> bool:
-    """Whether one of the cells found so far for a place differs from its stub."""
-    return any(c.source.strip() != place.slot.source.strip() for c in copies[place.slot.id])
+            told.append(f"{name}: its cell was there {len(found)} times; the last one counts")
+    return told
 
 
 def _home(cell: Cell, owned: dict[str, Filled]) -> tuple[str | None, str]:

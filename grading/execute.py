@@ -66,7 +66,9 @@ _zygote: Zygote | None = None
 def warm(level: str) -> Zygote:
     """This process's zygote, started when it is first needed or has died."""
     global _zygote
-    if _zygote is None or _zygote.process.poll() is not None:
+    if _zygote is not None and _zygote.process.poll() is not None:
+        close()
+    if _zygote is None:
         _zygote = Zygote(level)
         atexit.register(close)
     return _zygote
@@ -100,16 +102,21 @@ def grade_in_worker(data: bytes) -> dict:
     return grade(assignment, data, level)
 
 
-def grade(assignment: Assignment, data: bytes, level: str = "strict") -> dict:
-    """Grade one notebook file: an Outcome as a dict. Raises CourseError without a jail."""
+def grade(assignment: Assignment, data: bytes, level: str = "strict", again: bool = True) -> dict:
+    """Grade one notebook file: an Outcome as a dict. Raises CourseError without a jail.
+
+    again: whether to try once more when the zygote is lost, which is no fault of the notebook's.
+    """
     zygote = warm(level)
     try:
         return asdict(_grade(zygote, assignment, cells.fill(
             assignment.places, cells.read_cells(data, f"{assignment.name}.ipynb"))))
     except CourseError as error:
-        if zygote.process.poll() is not None:
-            raise  # no jail, so nothing was graded
-        return asdict(Outcome(problem=str(error)))
+        if zygote.process.poll() is None:
+            return asdict(Outcome(problem=str(error)))
+        if not again:
+            raise
+        return grade(assignment, data, level, again=False)
     except Exception as error:  # a fault of the grader must not stop the class
         where = traceback.extract_tb(error.__traceback__)[-1]
         return asdict(Outcome(problem=f"the grader failed: {type(error).__name__} in "

@@ -230,3 +230,11 @@ def test_gradients_cannot_be_claimed(tmp_path):
             outcome = execute.grade(grader.assignment, nbformat.writes(notebook).encode())
             assert not outcome["passed"]["test_ex2a"] and outcome["passed"]["test_ex2b"]
             assert message in outcome["messages"]["test_ex2a"]
+
+
+def test_a_lost_zygote_is_replaced(template):
+    with Grader(template, CHAPTER) as grader:
+        os.kill(execute.warm("strict").process.pid, signal.SIGKILL)
+        execute._zygote.process.poll = lambda found=iter([None]): next(found, -9)  # not seen yet
+        outcome = execute.grade(grader.assignment, as_bytes(solved()))
+    assert all(outcome["passed"].values()) and len(outcome["passed"]) == 6
