@@ -23,8 +23,8 @@ from grading import ROOT, wire
 from lib import CourseError
 
 CELL_SECONDS, CALL_SECONDS, START_SECONDS = 20.0, 20.0, 180.0
-WEAKER = ("grade on a machine that has it, or accept a weaker jail with --isolation process: "
-          "no namespaces, no seccomp; for submissions that you trust")
+NO_JAIL = ("no jail on this machine: {}; grade on one that has it, or accept a weaker jail with "
+           "--isolation process: no namespaces, no seccomp; for submissions that you trust")
 
 
 class Gone(BaseException):
@@ -66,29 +66,27 @@ class Zygote:
             raise CourseError(f"the grading process did not start: {(last or [error])[0]}"
                               ) from None
         if reason := answer.get("failed"):
-            raise CourseError(f"no jail on this machine: {reason}; {WEAKER}")
+            raise CourseError(NO_JAIL.format(reason))
 
     def fork(self) -> "Prisoner":
-        """A new jailed process, ready for requests."""
+        """A new jailed process, ready for requests. Raises CourseError when there is none."""
         ours, theirs = socket.socketpair()
         end, leash = os.pipe()
+        prisoner = Prisoner(ours, leash)
         try:
             socket.send_fds(self.control, [b"f"], [theirs.fileno(), end])
+            self._answer(30)
+            theirs.close()  # only now, or its end would not be seen
+            if reason := wire.receive(ours, 30).get("failed"):
+                raise CourseError(NO_JAIL.format(reason))
+        except BaseException as error:
+            prisoner.close()
+            if isinstance(error, wire.WireError | OSError):
+                raise CourseError(NO_JAIL.format(f"it did not start: {error}")) from None
+            raise
         finally:
             theirs.close()
             os.close(end)
-        prisoner = Prisoner(ours, leash)
-        try:
-            self._answer(30)
-            answer = wire.receive(ours, 30)
-            if reason := answer.get("failed"):
-                raise CourseError(f"no jail on this machine: {reason}; {WEAKER}")
-        except (wire.WireError, TimeoutError) as error:
-            prisoner.close()
-            raise CourseError(f"the jail did not start: {error}; {WEAKER}") from None
-        except BaseException:
-            prisoner.close()
-            raise
         return prisoner
 
     def close(self) -> None:

@@ -235,6 +235,7 @@ def test_gradients_cannot_be_claimed(tmp_path):
 def test_a_lost_zygote_is_replaced(template):
     with Grader(template, CHAPTER) as grader:
         os.kill(execute.warm("strict").process.pid, signal.SIGKILL)
-        execute._zygote.process.poll = lambda found=iter([None]): next(found, -9)  # not seen yet
+        seen = iter([None])  # its death is not noticed at first
+        execute._zygote.process.poll = lambda: next(seen, -9)
         outcome = execute.grade(grader.assignment, as_bytes(solved()))
     assert all(outcome["passed"].values()) and len(outcome["passed"]) == 6
