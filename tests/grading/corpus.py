@@ -238,7 +238,7 @@ LEAKS = {
     "prints the heap": PROBE + "seen(lambda: [o for o in gc.get_objects() if isinstance(o, "
         "(str, list, dict)) and 'assert' in str(o)[:5000]])" + SAY,
     "reads files": PROBE + "for p in ('/proc/self/environ', '/proc/1/maps', '/etc/passwd', "
-        "'/etc/shadow', '../source', '/root/.ssh/id_rsa'): seen(lambda: open(p).read())\n"
+        "'/etc/shadow', '../source', '~/.ssh/id_rsa'): seen(lambda: open(p).read())\n"
         "seen(lambda: glob.glob('/**/*.ipynb', recursive=True))\nseen(lambda: os.environ)" + SAY,
     "stores its inputs": every("STORE.append(str((a, k)))\nraise ValueError(str(STORE))",
                                "STORE = []"),

@@ -118,8 +118,7 @@ class Seen:
         assert all(p.stat().st_size < 2 * 10**6 for p in files)
         self.shown = "\n".join(p.read_text(encoding="utf-8") for p in files)
         [self.page] = [p.read_text() for p in files if p.suffix == ".html"]
-        [notebook] = [p for p in files if p.suffix == ".ipynb"]
-        self.formgrader = HTMLExporter(template_name="basic").from_filename(str(notebook))[0]
+        [self.notebook] = [p for p in files if p.suffix == ".ipynb"]
 
 
 HIDDEN_INPUTS = [review.text for review in make_reviews(24, seed=4242)]
@@ -139,8 +138,11 @@ def test_hostile(grade, case):
         assert "0 of 60 points" in line
     assert leaks(seen.shown, CHAPTER) == []
     assert [text for text in HIDDEN_INPUTS if text in seen.shown + seen.report] == []
-    for shown in (seen.page, seen.formgrader):
-        assert not re.search(r"<script|<[^>]*(onerror|javascript:|src=.?x)", shown)
+    bad = r"<script|<[^>]*(onerror|javascript:|src=.?x)"
+    assert not re.search(bad, seen.page)
+    if "script" in case or "control" in case:
+        formgrader, _ = HTMLExporter(template_name="basic").from_filename(str(seen.notebook))
+        assert not re.search(bad, formgrader)
     assert not Path("/tmp/owned").exists()
 
 
