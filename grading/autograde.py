@@ -201,7 +201,10 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
     regrade. A submission that cannot be graded gets a reason and no points; the others go on.
     """
     with Grader(course, assignment, late_percent) as grader:
-        names = students or submitted(course, assignment)
+        there = submitted(course, assignment)
+        names = students or there
+        if unknown := sorted(set(names) - set(there)):
+            raise CourseError(f"no submission of {', '.join(unknown)} under {course / 'submitted'}")
         results: dict[str, Result] = {}
 
         def finish(student: str, outcome: execute.Outcome, digest: str | None = None) -> None:

@@ -87,13 +87,12 @@ _job: tuple["Assignment", str] | None = None
 
 
 def start_worker(assignment: "Assignment", level: str) -> None:
-    """Prepare a worker process: what it grades, and its zygote."""
+    """Prepare a worker process. It starts its zygote later: an error here would tell no reason."""
     global _job
     _job = assignment, level
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears Ctrl-C, and ends us
     if sys.platform == "linux":
         jail.libc.prctl(jail.PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    warm(level)
 
 
 def grade_in_worker(data: bytes) -> dict:

@@ -111,6 +111,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     place(tmp_path, {"a": as_bytes(solved())})
     for more, message in ((["--workers", "0"], "at least 1"),
                           (["--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
+                          (["--student", "zed"], "no submission of zed"),
                           (["--isolation", "none"], "invalid choice")):
         assert main([*command(tmp_path)[3:], *more]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
