@@ -21,6 +21,7 @@ from grading.__main__ import main
 from grading.autograde import Grader
 from grading.feedback import feedback
 from grading.release import generate, leaks, source_notebook
+from lib import CourseError
 from lib.tiny.corpus import make_reviews
 from tests.grading.corpus import (
     BROKEN,
@@ -212,10 +213,21 @@ def test_a_submission_that_kills_its_worker_is_left_out(monkeypatch):
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr(autograde_module, "get_context", lambda kind: context)
     monkeypatch.setattr(execute, "grade", die)
-    monkeypatch.setattr(execute, "warm", lambda level: None)
     outcomes = dict(autograde_module.run_all(None, work, "strict", 2, None))
     assert len(outcomes) == 5 and "twice" in outcomes[2]["problem"]
     assert all("problem" not in outcomes[i] for i in (0, 1, 3, 4))
+
+
+def refuse(assignment, data, level):
+    raise CourseError("no jail on this machine")
+
+
+def test_workers_without_a_jail_say_so(monkeypatch):
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(autograde_module, "get_context", lambda kind: context)
+    monkeypatch.setattr(execute, "grade", refuse)
+    with pytest.raises(CourseError, match="no jail"):
+        list(autograde_module.run_all(None, iter([(1, b""), (2, b"")]), "strict", 2, None))
 
 
 def test_gradients_cannot_be_claimed(tmp_path):
