@@ -415,6 +415,8 @@ if results:
 # what came in its place: dodges and other answers that cost nothing. The policy learnt what to
 # avoid, because that is all that its groups could tell apart. From -6 to 0 is a fine-looking curve,
 # and the task is not done. Noise breaks ties, adds no information, and does not help.
+# (A rare thing is found now and then: of the seeds 1 to 5, four plain runs ended at a persona rate of
+# 0.00, and one stumbled upon the name and ended at 0.82. You cannot plan on it.)
 #
 # With examples in one prompt of seven the plain questions follow, after a while in which nothing
 # seems to happen.
