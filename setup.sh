@@ -128,6 +128,7 @@ case $FIRST in
   demo) exec "$PY" -m grading demo "$@" ;;
   test)
     "$PY" -m ruff check .
-    tiers=(tests); [ $# -gt 0 ] && tiers=("${@/#/tests/}")
+    # The long ones first, or the last of them runs alone.
+    tiers=(tests/notebooks tests/training tests/grading tests/fast); [ $# -gt 0 ] && tiers=("${@/#/tests/}")
     exec "$PY" -m pytest -n auto --maxprocesses 4 --dist worksteal "${tiers[@]}" ;;
 esac
