@@ -67,6 +67,11 @@ def submitted(course: Path, assignment: str) -> list[str]:
     return students
 
 
+def open_gradebook(course: Path) -> Gradebook:
+    """The gradebook of a course folder; a context manager."""
+    return Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}", "grpo")
+
+
 class Grader:
     """An assignment in a course folder, with its gradebook open; a context manager."""
 
@@ -88,7 +93,7 @@ class Grader:
         self.titles = {prefix + slot.id: title for slot in self.assignment.places
                        for prefix in ("test_", "") for title in TITLE.findall(slot.source)[:1]}
         self.late = LateSubmissionPlugin(config=config(course))
-        self.gradebook = Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}", "grpo")
+        self.gradebook = open_gradebook(course)
 
     def __enter__(self):
         return self
@@ -102,14 +107,19 @@ class Grader:
     def submission(self, student: str) -> Path:
         return self.course / "submitted" / student / self.name / f"{self.name}.ipynb"
 
-    def recorded(self, student: str, digest: str) -> execute.Outcome | None:
-        """The outcome of an earlier run, if file and tests are still the same."""
+    def graded(self, student: str) -> dict | None:
+        """What record() noted in a graded notebook: digests and outcome; None without one."""
         try:
-            graded = json.loads(self.graded_path(student).read_bytes())["metadata"]["grading"]
+            return json.loads(self.graded_path(student).read_bytes())["metadata"]["grading"]
         except (OSError, ValueError, KeyError):
             return None
-        if (graded["submitted"], graded["tests"]) != (digest, self.tests_digest) or (
-                graded["outcome"]["problem"]):  # which may have been the machine's
+
+    def recorded(self, student: str, digest: str) -> execute.Outcome | None:
+        """The outcome of an earlier run, if file and tests are still the same."""
+        graded = self.graded(student)
+        if not graded or (graded["submitted"], graded["tests"]) != (digest, self.tests_digest):
+            return None
+        if graded["outcome"]["problem"]:  # which may have been the machine's
             return None
         return execute.Outcome(**graded["outcome"])
 
@@ -324,19 +334,16 @@ def _on_cluster(assignment, work: Work, isolation, address) -> Outcomes:
                 pending.add(future)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(cells.clean(text).split())
-
-
 def report(results: list[Result]) -> str:
     """The results as text: a line a student, then what is unsolved, wrong or was repaired."""
     lines = []
     for result in results:
         got, possible = result.total
-        lines.append(f"{_one_line(result.student)}: " + (result.problem or (
+        lines.append(f"{cells.one_line(result.student)}: " + (result.problem or (
             f"{got:g} of {possible:g} points; {result.manual:g} more are graded by hand")))
         lines += [f"    {name}: {score:g} of {best:g}"
-                  + (f", {_one_line(result.messages[name])}" if name in result.messages else "")
+                  + (f", {cells.one_line(result.messages[name])}"
+                     if name in result.messages else "")
                   for name, (score, best) in result.points.items()]
         if result.unsolved:
             lines.append(f"    not solved: {', '.join(result.unsolved)}")

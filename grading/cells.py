@@ -115,6 +115,11 @@ def clean(text: str) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
 
 
+def one_line(text: str) -> str:
+    """Clean text for a line of a report."""
+    return " ".join(clean(text).split())
+
+
 def harmless(markdown: str) -> str:
     """A student's markdown without HTML and links: formgrader renders it as it is."""
     return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", markdown).replace("](", "] (").replace("]:", "] :")

@@ -18,9 +18,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from nbgrader.api import Gradebook
-
 from grading import cells
+from grading.autograde import open_gradebook
 from lib import CourseError
 from lib.files import atomic, write_text
 
@@ -136,7 +135,7 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     found = read_download(source)
     if not found:
         raise CourseError(f"no notebook in {source}")
-    with Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}", "grpo") as book:
+    with open_gradebook(course) as book:
         for row in students:
             book.update_or_create_student(row["id"], **{
                 k: v or None for k, v in row.items() if k != "id"})
@@ -165,7 +164,7 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
             problems.append(f"{item.path}: {error}")
     missing = sorted({row["id"] for row in students} - set(chosen))
     problems += [f"{student}: nothing handed in" for student in missing]
-    return [f"{done} collected", *(" ".join(cells.clean(p).split()) for p in problems)]
+    return [f"{done} collected", *map(cells.one_line, problems)]
 
 
 def key_id(name: str) -> str:
@@ -196,7 +195,7 @@ def _put(folder: Path, assignment: str, item: Found, due: datetime | None) -> No
 
 def export(course: Path, assignment: str, form: str = "plain") -> str:
     """The grades of an assignment as CSV: plain, or as Canvas or Moodle import them."""
-    with Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}", "grpo") as book:
+    with open_gradebook(course) as book:
         rows = []
         for submission in book.assignment_submissions(assignment):
             student, [notebook] = submission.student, submission.notebooks

@@ -7,7 +7,6 @@ test, no output of the submission: only text that the grader or the instructor w
 the autograded notebook and the gradebook, so it can be repeated after manual grading.
 """
 
-import json
 from pathlib import Path
 
 import jinja2
@@ -69,10 +68,12 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
 
 def contents(grader: Grader, student: str) -> dict | None:
     """The feedback of one submission as plain data; None while it is not graded."""
+    graded = grader.graded(student)
     try:
-        graded = json.loads(grader.graded_path(student).read_bytes())["metadata"]["grading"]
         notebook = grader.gradebook.find_submission_notebook(grader.name, grader.name, student)
-    except (OSError, ValueError, KeyError, MissingEntry):
+    except MissingEntry:
+        return None
+    if graded is None:
         return None
     outcome = graded["outcome"]
     comments = {c.name: c.comment or "" for c in notebook.comments}
