@@ -108,7 +108,7 @@ def main() -> None:
             (folder / part).mkdir()
         times = stock(folder / "before", sample)
         runs = [(n, *ours(folder / f"ours{n}", submissions(n), args.workers))
-                for n in (args.students // 4, args.students)]
+                for n in (args.students // 4, args.students, 2 * args.students)]
         times += stock(folder / "after", sample)
     median, mean = statistics.median(times), statistics.fmean(times)
     print("| grader | submissions | seconds | seconds each | times stock | peak MiB |")
