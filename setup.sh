@@ -3,12 +3,14 @@
 #
 #   bash setup.sh          install, register the Jupyter kernel, show the preflight
 #   bash setup.sh demo     train with and without KL, compare, grade (installs first)
+#   bash setup.sh site     build the walk-through in site/ (installs first)
 #   bash setup.sh test     run all tests (installs first); `test fast` for one tier
 #
 # It installs into .venv, or in place on Colab and inside an active conda environment.
 # PYTHON=/path/to/python chooses the interpreter. Left out: GPU drivers.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+LOG=$PWD/setup.log
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 2; }
@@ -72,6 +74,12 @@ install_torch() {
       "torch==$version" >>"$LOG" 2>&1; }
 }
 
+browser() {  # a headless one for tests/browser, which skips itself without
+  command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 && return
+  say "chromium, for the tests in a browser ..."
+  apt_install chromium chromium-driver || say "note: no chromium; tests/browser will be skipped"
+}
+
 stamp() { cat pyproject.toml setup.sh | cksum | tr -d ' '; }
 
 disk_check() {
@@ -81,7 +89,6 @@ disk_check() {
 }
 
 install() {
-  LOG=$PWD/setup.log
   if in_place; then
     PY=$(command -v python3 || command -v python) || fail "no python in this environment"
     suitable "$PY" || fail "this environment has $("$PY" -V), the course needs 3.11 to 3.13"
@@ -106,7 +113,8 @@ install() {
   fi
   install_torch || fail "cannot install torch $(pin); is there a network? See setup.log"
   say "the course and its libraries ..."
-  pip_install -e ".[grading,dev]" || fail "cannot install the libraries; is there a network? See setup.log"
+  local extras="[grading,dev]"; [ -d grading ] || extras=""
+  pip_install -e ".$extras" || fail "cannot install the libraries; is there a network? See setup.log"
   "$PY" -m ipykernel install --user --name grpo-course --display-name "GRPO course" >>"$LOG" 2>&1 ||
     say "note: no Jupyter kernel registered for this user; JupyterLab from .venv works anyway"
   stamp >"$STAMP"
@@ -114,9 +122,11 @@ install() {
 
 FIRST=${1:-}
 case $FIRST in
-  "" | demo | test) ;;
-  *) fail "unknown sub-command '$FIRST'; use: bash setup.sh [demo|test]" ;;
+  "" | demo | site | test) ;;
+  *) fail "unknown sub-command '$FIRST'; use: bash setup.sh [demo|site|test]" ;;
 esac
+[ -z "$FIRST" ] || [ -d grading ] ||
+  fail "'$FIRST' needs the whole course; this copy is a student's: bash setup.sh"
 [ $# -gt 0 ] && shift
 install
 # One thread: a quarter slower on two quiet cores, five times faster where a neighbour takes one
@@ -126,9 +136,12 @@ case $FIRST in
   "") "$PY" -m lib preflight
       in_place || say "next: .venv/bin/jupyter lab notebooks/01_sentiment.ipynb" ;;
   demo) exec "$PY" -m grading demo "$@" ;;
+  site) exec "$PY" -m grading site "$@" ;;
   test)
     "$PY" -m ruff check .
     # The long ones first, or the last of them runs alone.
-    tiers=(tests/notebooks tests/training tests/grading tests/fast); [ $# -gt 0 ] && tiers=("${@/#/tests/}")
+    tiers=(tests/notebooks tests/training tests/browser tests/grading tests/fast)
+    [ $# -gt 0 ] && tiers=("${@/#/tests/}")
+    case " ${tiers[*]} " in *" tests/browser "*) browser ;; esac
     exec "$PY" -m pytest -n auto --maxprocesses 4 --dist worksteal "${tiers[@]}" ;;
 esac

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from grading import COURSE
+from grading import COURSE, ROOT
 from grading.jail import LEVELS
 from lib import CourseError
 from lib.__main__ import Parser, command
@@ -42,6 +42,12 @@ def build_parser() -> Parser:
         verb.add_argument("--course", type=Path, default=COURSE, help="nbgrader course folder")
     faults = verbs.add_parser("faults", help="which planted faults do the hidden tests catch?")
     faults.add_argument("chapter", nargs="*", help="default: all that have a fault bank")
+    verbs.add_parser("timings", help="execute the chapters, write what each section costs")
+    build = verbs.add_parser("site", help="the walk-through as a static site")
+    build.add_argument("--out", type=Path, default=ROOT / "site")
+    pack = verbs.add_parser("bundle", help="the zip that is handed out")
+    pack.add_argument("audience", choices=("student", "instructor"))
+    pack.add_argument("--out", type=Path, metavar="FILE.zip", help="default: grpo-AUDIENCE.zip")
     demo = verbs.add_parser("demo", help="train, compare and grade, as a demonstration")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"))
     return parser
@@ -104,6 +110,18 @@ def run(args: argparse.Namespace) -> None:
                 print(f"- {mutant.exercise} {mutant.name}: {reason or 'SURVIVES'}")
             if wrong := [v.variant.name for v in verdicts if not v.as_it_should_be]:
                 raise CourseError(f"{chapter}: judged wrongly: {'; '.join(wrong)}")
+    elif args.verb == "timings":
+        from grading.walkthrough import timings
+
+        print(timings())
+    elif args.verb == "site":
+        from grading.walkthrough import site
+
+        print(site(args.out))
+    elif args.verb == "bundle":
+        from grading.bundle import bundle
+
+        print(bundle(args.audience, args.out))
     else:
         from grading.demo import demo
 

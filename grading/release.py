@@ -162,6 +162,20 @@ def leaks(text: str, chapter: str) -> list[str]:
     return sorted(line for line in secrets(chapter) if line in text)
 
 
+def whole_answers(text: str, chapter: str) -> list[str]:
+    """The answers and hidden tests of a chapter that occur in text, however indented.
+
+    Single lines (``leaks``) are too short for code: "return rewards" is in every library.
+    """
+    def flat(code: str) -> str:
+        return " ".join(code.split())
+
+    source = "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
+    text = flat(text)
+    return sorted(body for match in SECRET.finditer(source)
+                  if len(body := flat(match[2])) > 30 and body in text)
+
+
 def problems(released: Path = NOTEBOOKS) -> list[str]:
     """What is wrong with a folder of released files: stale, leaking, or carrying output."""
     found = []

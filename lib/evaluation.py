@@ -10,6 +10,8 @@ import statistics
 from pathlib import Path
 
 import torch
+from tqdm.auto import tqdm
+from transformers import StoppingCriteria
 
 from lib import CourseError, models
 from lib.files import read_json
@@ -23,6 +25,17 @@ DISTINCT_BLOCK = 20
 Z95 = 1.959964
 
 
+class _Tick(StoppingCriteria):
+    """Moves a progress bar one token on, and stops nothing."""
+
+    def __init__(self, bar):
+        self.bar = bar
+
+    def __call__(self, input_ids, scores, **kwargs):
+        self.bar.update()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 @torch.no_grad()
 def sample(model, tokenizer, prompts: list[str], *, temperature: float,
            max_completion_length: int, seed: int) -> list[list[int]]:
@@ -34,10 +47,14 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         batch = tokenizer(prompts, padding=True, return_tensors="pt").to(model.device)
+        bar = tqdm(total=max_completion_length, desc="generate", unit="token", leave=False,
+                   delay=2)
         how = ({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
                if temperature else {"do_sample": False})
         out = model.generate(**batch, max_new_tokens=max_completion_length,
-                             pad_token_id=tokenizer.pad_token_id, **how)
+                             pad_token_id=tokenizer.pad_token_id,
+                             stopping_criteria=[_Tick(bar)], **how)
+        bar.close()
     completions = out[:, batch["input_ids"].shape[1]:].tolist()
     ends = [row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
             for row in completions]
@@ -91,8 +108,10 @@ def text_metrics(rows: list[dict]) -> dict[str, dict]:
               for i in range(len(texts) // DISTINCT_BLOCK or 1)]
     return {
         "reference_perplexity": perplexity_interval([row["ref_logps"] for row in rows]),
+        "first_token_perplexity": perplexity_interval([row["ref_logps"][:1] for row in rows]),
         "distinct_2": mean_interval([distinct_2(block) for block in blocks]),
         "self_ending": rate_interval(sum(row["ended"] for row in rows), len(rows)),
+        "entropy": mean_interval([-statistics.fmean(row["logps"]) for row in rows]),
         "kl": mean_interval([sum(row["logps"]) - sum(row["ref_logps"]) for row in rows]),
         "length": mean_interval([len(row["completion_ids"]) for row in rows]),
     }
@@ -175,13 +194,15 @@ def measure_all(settings, answers, policies: dict[str, str], *, num_prompts: int
     return results
 
 
-LABELS = {"score": "mean score", "positive_ratio": "positive ratio",
+LABELS = {"score": "mean score", "gold": "gold score", "positive_ratio": "positive ratio",
           "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
           "coherent_rate": "coherent",
           "accuracy": "accuracy, sampled", "accuracy_greedy": "accuracy, greedy",
           "format_rate": "well-formed", "unclosed_rate": "unclosed tags",
-          "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
-          "self_ending": "ends by itself", "kl": "KL(pi||ref), nats", "length": "length, tokens"}
+          "reference_perplexity": "reference perplexity",
+          "first_token_perplexity": "perplexity, first token", "distinct_2": "distinct-2",
+          "entropy": "entropy, nats a token", "self_ending": "ends by itself",
+          "kl": "KL(pi||ref), nats", "length": "length, tokens"}
 
 
 def grid(columns: dict[str, dict]) -> list[list[str]]:

@@ -1,7 +1,12 @@
-"""What a run writes down while it trains: history, samples, checkpoint seals, progress."""
+"""What a run writes down and shows while it trains: history, samples, probes, checkpoint seals,
+progress, curves; and how it is stopped."""
 
 import json
+import signal
+import statistics
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -10,6 +15,7 @@ from transformers import TrainerCallback
 from lib.files import digests, write_json
 
 HISTORY, SAMPLES, CURVES = "reward_history.json", "samples.jsonl", "curves.png"
+PROBES = "probes.jsonl"
 BASELINE, FINAL = "baseline_validation.json", "final_validation.json"
 SEAL = "sealed.json"
 
@@ -34,44 +40,59 @@ def history_row(step: int, epoch: float, logs: dict) -> dict:
                if logs.get(theirs) is not None}}
 
 
-def read_samples(run_dir: Path) -> list[dict]:
-    """The rows of samples.jsonl; a last line torn by a kill is dropped."""
-    path = Path(run_dir) / SAMPLES
+def read_samples(run_dir: Path, name: str = SAMPLES) -> list[dict]:
+    """The rows of samples.jsonl or PROBES; a last line torn by a kill is dropped."""
+    path = Path(run_dir) / name
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 class RunRecorder(TrainerCallback):
-    """Writes one history row a step and, every sample_every steps, the completions of a step.
+    """Writes one history row a step and, every sample_every steps, the completions of a step
+    and the answers to the probes: the same held-out prompts each time.
 
     Also seals checkpoints: a checkpoint without a seal, or with other bytes than its seal
     says, was cut short by a kill and is not resumed from.
 
-    reward: the reward function; its ``rows`` are the completions of the step. steps_per_epoch:
-    how many steps one pass over the training prompts takes.
+    reward: the reward function; its ``rows`` are the completions of the step. probe: model ->
+    rows of its completions of the probes. steps_per_epoch: how many steps one pass over the
+    training prompts takes.
     """
 
-    def __init__(self, run_dir: Path, reward, steps_per_epoch: float, sample_every: int = 5):
-        self.run_dir, self.reward = Path(run_dir), reward
+    def __init__(self, run_dir: Path, reward, probe: Callable, steps_per_epoch: float,
+                 sample_every: int = 5):
+        self.run_dir, self.reward, self.probe = Path(run_dir), reward, probe
         self.steps_per_epoch, self.sample_every = steps_per_epoch, sample_every
         self.history: list[dict] = []
 
     def rewind(self, step: int, history: list[dict]) -> None:
         """Forget what came after step: the run resumes from there."""
         self.history = [row for row in history if row["step"] <= step]
-        samples = [row for row in read_samples(self.run_dir) if row["step"] <= step]
         write_json(self.run_dir / HISTORY, self.history)
-        (self.run_dir / SAMPLES).write_text("".join(map(_line, samples)), encoding="utf-8")
+        for name in (SAMPLES, PROBES):
+            kept = [row for row in read_samples(self.run_dir, name) if row["step"] <= step]
+            (self.run_dir / name).write_text("".join(map(_line, kept)), encoding="utf-8")
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def _append(self, name: str, step: int, rows: list[dict]) -> None:
+        with (self.run_dir / name).open("a", encoding="utf-8") as file:
+            file.write("".join(_line({"step": step, **row}) for row in rows))
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            self._append(PROBES, 0, self.probe(model))
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
         if not logs or "reward" not in logs:  # the closing log of a run carries timings only
             return
         step = state.global_step
         self.history.append(history_row(step, step / self.steps_per_epoch, logs))
-        write_json(self.run_dir / HISTORY, self.history)
         if step == 1 or step % self.sample_every == 0 or step == state.max_steps:
-            with (self.run_dir / SAMPLES).open("a", encoding="utf-8") as file:
-                file.write("".join(_line({"step": step, **row}) for row in self.reward.rows))
+            self._append(SAMPLES, step, self.reward.rows)  # first: the probes are rewarded too
+            rows = self.probe(model)
+            self._append(PROBES, step, rows)
+            self.history[-1] |= {f"held_out_{key}": statistics.fmean(row[key] for row in rows)
+                                 for key in ("kl", "gold") if rows[0].get(key) is not None}
+        write_json(self.run_dir / HISTORY, self.history)
 
     def on_save(self, args, state, control, **kwargs):
         seal(self.run_dir / f"checkpoint-{state.global_step}")
@@ -151,7 +172,11 @@ class LivePlot(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "reward" not in logs:
             return
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+        if state.global_step % self.every == 0:
+            self.draw()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.recorder.history:
             self.draw()
 
     def draw(self):
@@ -169,11 +194,65 @@ class LivePlot(TrainerCallback):
             self.handle.update(picture)
 
 
+class Stop(TrainerCallback):
+    """A way to end a run early with all its files written: a button, or the kernel's own stop.
+
+    The front end delivers the click while the cell runs (a kernel's subshell in JupyterLab 4.4
+    and later); where it does not, the kernel's interrupt does the same. live: whether there is
+    somebody to press it; without, an interrupt stays what it is. Use as a context manager.
+    """
+
+    def __init__(self, live: bool):
+        self.live, self.asked, self.handle, self.before = live, threading.Event(), None, None
+
+    def __enter__(self) -> "Stop":
+        if self.live and threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self.interrupt)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def interrupt(self, *_) -> None:
+        if self.asked.is_set():  # asked twice: do not wait for the step
+            raise KeyboardInterrupt
+        self.asked.set()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        from IPython import get_ipython
+
+        if self.live and hasattr(get_ipython(), "kernel"):
+            import ipywidgets
+            from IPython.display import display
+
+            button = ipywidgets.Button(description="Stop training", icon="stop", tooltip=(
+                "Finish this step, write the files, go on with the next cell"))
+            button.on_click(lambda _: self.asked.set())
+            self.handle = display(button, display_id=True)
+            # ipykernel 7.4 sends clicks to the shell that showed the button: this one, which is
+            # busy until the run ends. Forgetting that lets the front end's own subshell have them.
+            vars(button.comm).pop("_reply_subshell_id", None)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.asked.is_set():
+            control.should_training_stop = control.should_save = True
+
+    def on_train_end(self, args, state, control, **kwargs):
+        early = state.global_step < state.max_steps
+        said = f"{'stopped after' if early else 'trained'} {state.global_step}" + (
+            f" of {state.max_steps}" * early) + " steps"
+        if self.handle:
+            self.handle.update({"text/plain": said}, raw=True)
+        elif early:
+            print(said)
+
+
 class Progress(TrainerCallback):
     """One progress bar for the run: steps, time left, reward and score."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        quiet = not sys.stderr.isatty()
+        quiet = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train",
                         unit="step", leave=False, mininterval=15 if quiet else 0.2)
 

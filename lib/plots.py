@@ -15,21 +15,23 @@ from lib.files import atomic
 # Okabe and Ito's palette: distinguishable with the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = "osD^vP*X"
+DASHES = ("-", "--", ":")
 
-# The column that tells what a history is about -> the four panels of its curves.
+# The column that tells what a history is about -> the panels of its curves, before COMMON.
 PANELS = {
-    "score": (("score", "mean score", "0 to 1"),
-              ("completion_length", "completion length", "tokens"),
-              ("entropy", "policy entropy", "nats a token"),
+    "score": (("mean_reward", "mean reward", "shaped, with its terms"),
+              ("score", "mean score", "0 to 1"),
               ("clipped_ratio", "completions cut off", "share")),
     "musclebob_rate": (("musclebob_rate", "persona rate", "share"),
                        ("spongebob_rate", "original-name rate", "share"),
-                       ("coherent_rate", "coherent", "share"),
-                       ("tied_groups", "tied groups", "share")),
-    "correctness_reward_func": (("correctness_reward_func", "correctness", "0 to 2"),
-                                ("strict_format_reward_func", "strict format", "0 to 0.5"),
-                                ("mean_reward", "sum of the rewards", "up to 4"),
-                                ("tied_groups", "tied groups", "share"))}
+                       ("coherent_rate", "coherent", "share")),
+    "correctness_reward_func": (("mean_reward", "sum of the rewards", "up to 4"),
+                                ("correctness_reward_func", "correctness", "0 to 2"),
+                                ("strict_format_reward_func", "strict format", "0 to 0.5"))}
+COMMON = (("tied_groups", "tied groups", "share"),
+          ("held_out_kl", "KL(pi||ref), held out", "nats a completion"),
+          ("entropy", "policy entropy", "nats a token"),
+          ("completion_length", "completion length", "tokens"))
 
 # The metric that tells what a validation is about -> the six panels of its detectors.
 DETECTORS = {
@@ -102,7 +104,7 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
         for i, (name, (x, y)) in enumerate(curves.items()):
             look = _style(i) | ({} if "o" in style else {"marker": ""})
             axis.plot(np.asarray(x), [float(v) for v in y], label=name,
-                      linestyle={"o": "", "o-": "-", "-": ("-", "--", ":")[i % 3]}[style],
+                      linestyle={"o": "", "o-": "-", "-": DASHES[i % 3]}[style],
                       markersize=max(9 - 2 * i, 4), **look)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         axis.legend(fontsize=8, framealpha=0.5)
@@ -130,22 +132,96 @@ def score_histogram(scores: dict[str, list[float]]) -> Figure:
 
 
 def history(histories: dict[str, list[dict]]) -> Figure:
-    """The four most telling columns of the histories by step, for each named run."""
+    """The most telling columns of the histories by step, for each named run."""
     columns = {key for rows in histories.values() for row in rows for key in row}
-    shown = next((panels for key, panels in PANELS.items() if key in columns), PANELS["score"])
-    figure, axes = _figure(2, 2)
-    for axis, (key, title, unit) in zip(axes, shown, strict=True):
+    about = next((panels for key, panels in PANELS.items() if key in columns), ())
+    shown = [panel for panel in about + COMMON if panel[0] in columns]
+    figure, axes = _figure(4, len(shown) // 4 + 1, width=3.1, height=2.4)
+    for axis, (key, title, unit) in zip(axes, shown, strict=False):
         for i, (name, rows) in enumerate(histories.items()):
             points = [(r["step"], r[key]) for r in rows if key in r]
             if points:
-                axis.plot(*zip(*points, strict=True), label=name, **_style(i) | {"marker": ""})
+                axis.plot(*zip(*points, strict=True), label=name, linestyle=DASHES[i % 3],
+                          **_style(i) | {"marker": ""})
         axis.set(title=title, xlabel="step", ylabel=unit)
-    if any(histories.values()):
-        axes[0].legend(fontsize=8)
+        if unit == "share":
+            axis.set_ylim(-0.03, 1.03)
+    for axis in axes[len(shown):]:
+        axis.set_axis_off()
+    lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
+    axes[len(shown)].legend(lines.values(), lines, loc="center left", frameon=False)
     figure.alt = "Training curves. " + "; ".join(
         f"{name}: " + ", ".join(f"{title} {rows[0][key]:.2f} to {rows[-1][key]:.2f}"
-                                for key, title, _ in shown if key in rows[0])
+                                for key, title, _ in shown if key in rows[0] and key in rows[-1])
         for name, rows in histories.items() if rows)
+    return figure
+
+
+def hacking(proxy: list[dict], names: dict[str, str], fired: dict[str, int | None]) -> Figure:
+    """Proxy and gold score by step on one axis, and the detectors beside it, each relative to
+    its value at step 0, a cross where it fires.
+
+    proxy: one row of metrics a probed step. names: detector -> its name. fired: detector -> the
+    step from which its alarm stays on, or None.
+    """
+    figure, (top, below) = _figure(2, width=5.2, height=3.6)
+    steps = [row["step"] for row in proxy]
+    for i, (key, name) in enumerate((("score", "proxy: what is trained on"),
+                                     ("gold", "gold: nobody trains on it"))):
+        top.plot(steps, [row[key] for row in proxy], label=name, linestyle=DASHES[i], **_style(i))
+    top.set(title="Proxy and gold, held-out prompts", xlabel="step", ylabel="score", ylim=(0, 1.05))
+    top.legend(fontsize=8)
+    for i, (key, name) in enumerate(names.items()):
+        values = [row[key] / proxy[0][key] for row in proxy]
+        below.plot(steps, values, label=name, linestyle=DASHES[i % 3], **_style(i + 2) | {
+            "marker": ""})
+        if fired[key] is not None:
+            below.plot(fired[key], values[steps.index(fired[key])], "x", color=COLOURS[i + 2],
+                       markersize=10, markeredgewidth=3)
+    below.axhline(1, color="grey", linewidth=0.8)
+    below.set(title="Detectors (x: fires)", xlabel="step", ylabel="times its value at step 0",
+              yscale="log")
+    below.yaxis.set_major_formatter("{x:g}")
+    below.legend(fontsize=8)
+    best = max(proxy, key=lambda row: row["gold"])
+    figure.alt = (
+        f"Scores by step: proxy {proxy[0]['score']:.2f} to {proxy[-1]['score']:.2f}, gold "
+        f"{proxy[0]['gold']:.2f}, at best {best['gold']:.2f} at step {best['step']}, at the end "
+        f"{proxy[-1]['gold']:.2f}. Detectors: " + ", ".join(
+            f"{name} " + (f"fires at step {fired[key]}" if fired[key] is not None else
+                          "never fires") for key, name in names.items()))
+    return figure
+
+
+def signal(rates: dict[str, float], size: int, probability) -> Figure:
+    """Chance that a group is not tied by its size, for each named base rate; size is marked."""
+    sizes = list(range(2, 65))
+    figure, (axis,) = _figure(width=6)
+    for i, (name, rate) in enumerate(rates.items()):
+        axis.plot(sizes, [probability(rate, g) for g in sizes], label=name,
+                  linestyle=DASHES[i % 3], **_style(i) | {"marker": ""})
+        axis.plot(size, probability(rate, size), **_style(i), markersize=9)
+    axis.set(title="Which groups teach anything", xlabel="group size G", ylim=(-0.03, 1.03),
+             ylabel="share of groups with a spread")
+    axis.legend(fontsize=8)
+    figure.alt = f"Share of groups with unequal rewards at G = {size}: " + "; ".join(
+        f"{name}: {probability(rate, size):.2f}" for name, rate in rates.items())
+    return figure
+
+
+def tilted(scores: list[float], weights: list[float], beta: float) -> Figure:
+    """Reference probabilities of some texts, all equal, and the optimum's, by score."""
+    figure, (axis,) = _figure(width=6)
+    order = np.argsort(scores)
+    axis.bar(range(len(order)), np.asarray(weights)[order], color=COLOURS[0],
+             label=f"optimum at beta = {beta:g}")
+    axis.axhline(1 / len(order), color=COLOURS[1], linestyle="--", label="reference")
+    axis.set(title="What training aims at", xlabel="sampled texts, worst to best score",
+             ylabel="probability", xticks=[])
+    axis.legend(fontsize=8)
+    figure.alt = (f"Probabilities of {len(order)} texts by score. Under the reference each has "
+                  f"{1 / len(order):.3f}; under the optimum for beta {beta:g} the best has "
+                  f"{max(weights):.3f} and the worst {min(weights):.4f}.")
     return figure
 
 
@@ -215,7 +291,7 @@ def two_fits(x, target, fits: dict[str, object]) -> Figure:
     figure, (axis,) = _figure(width=6)
     axis.fill_between(x, target, color="lightgrey", label="target P, two modes")
     for i, (name, density) in enumerate(fits.items()):
-        axis.plot(x, density, color=COLOURS[i], linestyle=("-", "--", ":")[i % 3], label=name)
+        axis.plot(x, density, color=COLOURS[i], linestyle=DASHES[i % 3], label=name)
     axis.set(title="One Gaussian, two modes", xlabel="x",
              ylabel="probability of a grid cell")
     axis.legend(fontsize=8)

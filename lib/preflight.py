@@ -1,17 +1,22 @@
-"""One screen about this machine: what it has, which tier to use, how long it takes."""
+"""One screen about this machine: what it has, which tier to use, how long it takes.
+
+Minutes and memory come from ``timings.json``, which ``python -m grading timings`` measures.
+"""
 
 import os
 import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+import psutil
 import torch
 
 from lib import models
+from lib.files import read_json
 
-# Measured with the tiny tier on two cores of a 2.5 GHz Xeon: see README, "Expected results".
-SECONDS_PER_STEP = {"no KL": 0.8, "beta or a KL term": 1.1}
+TIMINGS = Path(__file__).with_name("timings.json")
 LIBRARIES = ("transformers", "trl", "datasets", "peft", "matplotlib", "ipywidgets")
 
 
@@ -22,14 +27,6 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def memory_gib() -> float:
-    """Memory of the machine in GiB; 0 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError, AttributeError):
-        return 0.0
-
-
 def advice(device: torch.device) -> str:
     """Which tier this machine is for."""
     if device.type != "cuda":
@@ -37,26 +34,60 @@ def advice(device: torch.device) -> str:
     total = torch.cuda.get_device_properties(device).total_memory / 2**30
     if total < 7:
         return f"tiny ({total:.0f} GiB of GPU memory; gpt2 wants 8)"
+    if not network():
+        return "tiny (the Hub cannot be reached, so only models on this machine)"
     return "tiny to begin with, then gpt2" + (" or Qwen2.5-0.5B" if total > 14 else "")
 
 
-def report(short: bool = False) -> str:
-    """The preflight as text; short: one line, for the first cell of a notebook."""
+def network() -> bool:
+    """Whether models can be fetched; nothing is asked where HF_HUB_OFFLINE forbids it."""
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    return not offline and models.hub_reachable(2.0)
+
+
+def memory(device: torch.device) -> str:
+    """Free memory of the machine, and of the GPU where there is one."""
+    def told(free: int, total: int, what: str) -> str:
+        return f"{free / 2**30:.1f} of {total / 2**30:.0f} GiB {what} free"
+
+    machine = psutil.virtual_memory()
+    text = told(machine.available, machine.total, "memory")
+    if device.type == "cuda":
+        text += ", " + told(*torch.cuda.mem_get_info(device), "GPU memory")
+    return text
+
+
+def sections(chapter: str) -> list[str]:
+    """The measured minutes and peak memory of a chapter's sections, as lines; none unmeasured."""
+    timings = read_json(TIMINGS)
+    rows = timings["chapters"].get(chapter, [])
+    if not rows:
+        return []
+    total = sum(row["seconds"] for row in rows)
+    rows = [*rows, {"title": "all", "seconds": total, "mib": max(row["mib"] for row in rows)}]
+    return [f"measured with tier tiny on {timings['machine']}:",
+            f"  {'section':<48} {'minutes':>7} {'MiB':>6}",
+            *(f"  {row['title'][:48]:<48} {row['seconds'] / 60:7.1f} {row['mib']:6.0f}"
+              for row in rows)]
+
+
+def report(chapter: str | None = None) -> str:
+    """The preflight as text: the machine, the tier, and the chapter's (default: all) minutes."""
     device = models.pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else (
         f"CPU, {torch.get_num_threads()} threads")
     dtype = next((k for k, on in models.precision(device).items() if on), "fp32")
-    minutes = {kind: 50 * s / 60 for kind, s in SECONDS_PER_STEP.items()}
-    if short:
-        return f"{name}, {dtype}; advised tier: {advice(device)}; torch {torch.__version__}"
-    rows = [
-        ("Python", f"{platform.python_version()} ({sys.executable})"),
-        ("torch", torch.__version__), ("device", f"{name}, {dtype}"),
-        ("memory", f"{memory_gib():.0f} GiB"),
-        ("disk", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free here"),
-        ("libraries", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES)),
-        ("advised tier", advice(device)),
-        ("tiny, 50 steps", ", ".join(f"{kind}: about {m:.1f} min" for kind, m in minutes.items())
-         + " on two cores"),
-    ]
-    return "\n".join(f"{key:>15}  {value}" for key, value in rows)
+    rows = [("device", f"{name}, {dtype}; {memory(device)}"),
+            ("network", "the Hub answers" if network() else "none: offline models only"),
+            ("versions", f"Python {platform.python_version()}, torch {torch.__version__},"),
+            ("", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES[:3])),
+            ("tier", advice(device))]
+    if chapter:
+        lines = sections(chapter)
+    else:
+        rows += [("Python", sys.executable),
+                 ("libraries", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES)),
+                 ("disk", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free here")]
+        lines = [f"{name}: {' '.join(sections(name)[-1].split())} (minutes, MiB)"
+                 for name in read_json(TIMINGS)["chapters"]]
+    return "\n".join([f"{key:>9}  {value}" for key, value in rows] + lines)

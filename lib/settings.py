@@ -151,6 +151,13 @@ class Settings:
         """
         raise NotImplementedError
 
+    def plain(self, answers: Mapping[str, Callable], prompts: list) -> list[dict]:
+        """Held-out prompts as rows like those of ``rows``, nothing mixed in."""
+        raise NotImplementedError
+
+    def gold(self, row: dict) -> float | None:
+        """What a measure that nothing trains on gives a completion; None where there is none."""
+
     def reward(self, answers: Mapping[str, Callable], reference, tokenizer) -> Callable:
         """The reward function that TRL calls; its ``rows`` are the completions of its last call."""
         raise NotImplementedError

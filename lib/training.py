@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from lib import CourseError, grading, models, monitor, plots, trackers
-from lib.evaluation import sample
+from lib.evaluation import sample, sampled_rows
 from lib.files import read_json, write_json
 from lib.rewards import check_answers, conversations, gate, signal
 from lib.settings import Settings
@@ -141,10 +141,11 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     """Train a policy with GRPO; return the run folder.
 
     answers: the student's functions by name. resume: a checkpoint folder or ``auto``.
-    live: redraw the curves in the notebook meanwhile. refuse_hopeless: stop before training
-    when a sample of the base policy shows nothing to learn from. The folder then holds
-    training_config.json, reward_history.json, samples.jsonl, baseline_validation.json,
-    final_validation.json, curves.png, checkpoint-N/ and final/.
+    live: redraw the curves in the notebook meanwhile, with a button that stops the run early.
+    refuse_hopeless: stop before training when a sample of the base policy shows nothing to learn
+    from. The folder then holds training_config.json, reward_history.json, samples.jsonl,
+    probes.jsonl, baseline_validation.json, final_validation.json, curves.png, checkpoint-N/ and
+    final/.
 
     Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise,
     both before the run folder is made.
@@ -178,13 +179,18 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
         if refuse_hopeless and promise["hopeless"]:
             raise CourseError(f"hopeless: {promise['hopeless']}")
         _start(run_dir, config, measure(policy) | {"signal": promise})
-    recorder = monitor.RunRecorder(run_dir, reward, len(prompts) / settings.prompts_per_step)
+    probes = settings.plain(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
+    recorder = monitor.RunRecorder(
+        run_dir, reward, lambda policy: ask_probes(settings, probes, reward, policy, tokenizer,
+                                                   reference),
+        len(prompts) / settings.prompts_per_step)
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     recorder.rewind(step, read_json(run_dir / monitor.HISTORY) if checkpoint else [])
 
-    callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder)]
+    stop = monitor.Stop(live)
+    callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
     callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
-    with _told_when_disk_is_full(run_dir):
+    with _told_when_disk_is_full(run_dir), stop:
         policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
                               callbacks)
         _finish(run_dir, policy, tokenizer, recorder.history, measure)
@@ -234,11 +240,7 @@ def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[dic
                  temperature=settings.temperature, seed=settings.seed,
                  max_completion_length=settings.max_completion_length)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    prompts = columns.pop("prompt")
-    completions = texts if isinstance(prompts[0], str) else conversations(texts)
-    rewards = gate("reward", reward(prompts=prompts, completions=completions, completion_ids=ids,
-                                    **columns), len(texts))
+    rewards = rewarded(reward, rows, texts, ids)
     promise = signal(rewards, size, settings.wanted(answers, rows, texts), settings.remedy)
     base = "" if promise["base_rate"] is None else f"base rate {promise['base_rate']:.1%}, "
     print(f"signal: {base}{promise['tied_groups']:.0%} of the groups tied "
@@ -246,6 +248,35 @@ def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[dic
     if promise["hopeless"]:
         print(f"warning: {promise['hopeless']}")
     return promise
+
+
+def rewarded(reward, rows: list[dict], texts: list[str], ids: list[list[int]]) -> list[float]:
+    """The rewards of one completion for each row, asked for as TRL does, through the gate."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    prompts = columns.pop("prompt")
+    completions = texts if isinstance(prompts[0], str) else conversations(texts)
+    return gate("reward", reward(prompts=prompts, completions=completions, completion_ids=ids,
+                                 **columns), len(texts))
+
+
+PROBE_PROMPTS, PROBE_SAMPLES = 10, 4
+
+
+def ask_probes(settings, rows: list[dict], reward, policy, tokenizer, reference) -> list[dict]:
+    """What the policy now answers to held-out prompts, with the parts of the reward, each
+    token's log-prob under policy and reference, and the gold score where the task has one.
+
+    The same prompts and the same dice each time: what changes is the policy's doing.
+    """
+    found = sampled_rows(policy, tokenizer, reference,
+                         [models.prompt_text(tokenizer, row) for row in rows],
+                         temperature=settings.temperature, seed=settings.seed,
+                         max_completion_length=settings.max_completion_length)
+    rewarded(reward, rows, [row["completion"] for row in found],
+             [row["completion_ids"] for row in found])
+    return [{**row, **parts, "tokens": [tokenizer.decode(i) for i in row["completion_ids"]],
+             "kl": sum(row["logps"]) - sum(row["ref_logps"]), "gold": settings.gold(row)}
+            for row, parts in zip(found, reward.rows, strict=True)]
 
 
 def _start(run_dir, config, baseline) -> None:

@@ -1,14 +1,18 @@
-"""Sliders and the sample browser. Without a live front end each shows its first picture."""
+"""Sliders, the sample browser and the hacking lab.
+
+Without a live front end each shows its first picture.
+"""
 
 from html import escape
+from statistics import fmean
 
 import ipywidgets
 import numpy as np
 from IPython.display import HTML, display
 
 from lib import plots
-from lib.evaluation import grid
-from lib.monitor import read_samples
+from lib.evaluation import grid, text_metrics
+from lib.monitor import PROBES, read_samples
 
 
 def _slider(description: str, **kwargs):
@@ -41,22 +45,131 @@ def show_table(columns: dict[str, dict]) -> None:
     display(HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
 
 
+def surprise(logp: float) -> str:
+    """Background of a token by its log-prob: white at 0, full orange at -6 nats and below."""
+    return f"rgba(230,159,0,{min(-logp / 6, 1):.2f})"
+
+
+def tokens_html(row: dict) -> str:
+    """A completion's tokens, each on a background that says how unlikely the reference finds it."""
+    return "".join(
+        f"<span style='background:{surprise(logp)}' title='{logp:.2f} nats'>{escape(token)}</span>"
+        for token, logp in zip(row["tokens"], row["ref_logps"], strict=True))
+
+
+# What a probe's row holds beside the parts of its reward.
+NO_PARTS = {"step", "prompt", "completion", "completion_ids", "tokens", "logps", "ref_logps",
+            "ended", "kl", "reward"}
+
+
 def samples_html(rows: list[dict]) -> str:
-    """A table of completions with their rewards, all text escaped."""
+    """A table of completions: reward, its parts, and the tokens with the reference's surprise."""
+    parts = [key for key, value in rows[0].items() if key not in NO_PARTS and value is not None]
+    head = "".join(f"<th scope='col'>{name}</th>"
+                   for name in ("reward", *(part.replace("_", " ") for part in parts)))
     body = "".join(
-        f"<tr><td style='text-align:right'>{row['reward']:.2f}</td>"
-        f"<td style='text-align:left'><b>{escape(row['prompt'])}</b>"
-        f"{escape(row['completion'])}</td></tr>" for row in rows)
-    return f"<table><tr><th>reward</th><th style='text-align:left'>text</th></tr>{body}</table>"
+        "<tr>" + "".join(f"<td>{row[key]:.2f}</td>" for key in ("reward", *parts))
+        + f"<td style='text-align:left'>{tokens_html(row)}{'' if row['ended'] else ' ...'}<br>"
+        f"<small>least likely: {escape(row['tokens'][i])!r}, {row['ref_logps'][i]:.1f} nats; "
+        f"mean {fmean(row['ref_logps']):.2f}</small></td></tr>"
+        for row in rows for i in [int(np.argmin(row["ref_logps"]))])
+    return (f"<p><b>{escape(rows[0]['prompt'])}</b></p><table><thead><tr>{head}"
+            "<th scope='col' style='text-align:left'>completion (the darker, the less likely under "
+            f"the reference; ... is cut off)</th></tr></thead><tbody>{body}</tbody></table>")
 
 
-def sample_browser(run_dir, rows_shown: int = 6) -> None:
-    """The completions of a run by training step, with a step slider."""
-    samples = read_samples(run_dir)
-    steps = sorted({row["step"] for row in samples})
+def sample_browser(run_dir) -> None:
+    """What a run answered to held-out prompts as it trained: choose a prompt, move the step."""
+    probes = read_samples(run_dir, PROBES)
+    steps, prompts = (list(dict.fromkeys(row[key] for row in probes)) for key in (
+        "step", "prompt"))
 
-    def draw(step):
-        display(HTML(samples_html([r for r in samples if r["step"] == step][:rows_shown])))
+    def draw(step, prompt):
+        display(HTML(samples_html([row for row in probes
+                                   if (row["step"], row["prompt"]) == (step, prompt)])))
 
-    display(ipywidgets.interactive(draw, step=ipywidgets.SelectionSlider(
-        options=steps, value=steps[-1], **_slider("step"))))
+    display(ipywidgets.interactive(
+        draw, step=ipywidgets.SelectionSlider(options=steps, value=steps[-1], **_slider("step")),
+        prompt=ipywidgets.Dropdown(
+            options=[(prompt.strip().splitlines()[-1], prompt) for prompt in prompts],
+            value=prompts[0], description="prompt")))
+
+
+def signal_slider(signal_probability) -> None:
+    """How often a group teaches anything, by its size and the base rate, with the student's law."""
+    def draw(rate, size):
+        plots.show(plots.signal({f"base rate {p:g}": p for p in dict.fromkeys(
+            (rate, 0.001, 0.05))}, size, signal_probability))
+        print(f"base rate {rate:g}, G = {size}: {signal_probability(rate, size):.1%} of the groups "
+              "have a spread")
+
+    signal_probability(0.5, 2)  # an unsolved exercise says so here
+    display(ipywidgets.interactive(
+        draw, rate=ipywidgets.SelectionSlider(
+            options=[0.0, 0.001, 0.005, 0.02, 0.05, 0.2, 0.5, 0.95], value=0.02,
+            **_slider("base rate p")),
+        size=ipywidgets.SelectionSlider(options=[2, 4, 8, 16, 32, 64], value=8,
+                                        **_slider("group size G"))))
+
+
+def tilt(scores: list[float], beta: float) -> np.ndarray:
+    """Probabilities of sampled texts under the policy that maximises E[score] - beta KL(pi||ref).
+
+    It is pi(x) = pi_ref(x) exp(score(x) / beta) / Z (Korbak et al. 2022, section 3); texts sampled
+    from the reference stand for it with equal weights.
+    """
+    logits = np.asarray(scores, float) / beta
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def kl_slider(scores: list[float]) -> None:
+    """The distribution that training with a KL coefficient aims at, over texts of the base."""
+    def draw(beta):
+        weights = tilt(scores, beta)
+        plots.show(plots.tilted(scores, list(weights), beta))
+        there = weights[weights > 0]
+        print(f"beta = {beta:g}: expected score {weights @ np.asarray(scores):.2f}, KL(pi||ref) "
+              f"{there @ np.log(there * len(scores)):.2f} nats, at most "
+              f"{np.log(len(scores)):.2f} with {len(scores)} texts")
+
+    display(ipywidgets.interactive(draw, beta=ipywidgets.SelectionSlider(
+        options=[0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0], value=0.2, **_slider("beta"))))
+
+
+# Detector -> its name, and the range, as multiples of its value at step 0, outside which it fires.
+ALARMS = {"reference_perplexity": ("reference perplexity", 0, 1.5),
+          "first_token_perplexity": ("perplexity of the first token", 0, 1.5),
+          "distinct_2": ("distinct-2", 0.5, np.inf),
+          "self_ending": ("self-ending share", 0.8, np.inf),
+          "entropy": ("entropy", 0.5, 1.5)}
+
+
+def first_alarm(values: list[float], low: float, high: float) -> int | None:
+    """Index from which values stay outside low to high times the first one; None for never."""
+    inside = [i for i, value in enumerate(values) if low <= value / values[0] <= high]
+    return inside[-1] + 1 if inside[-1] + 1 < len(values) else None
+
+
+def hacking_lab(run_dir) -> None:
+    """Proxy against gold over a run, and which detector of hacking fires first."""
+    probes = read_samples(run_dir, PROBES)
+    if probes[0].get("gold") is None:
+        print("No gold measure for this policy: the lab wants the tier tiny and its prompts.")
+        return
+    steps = list(dict.fromkeys(row["step"] for row in probes))
+    metrics = []
+    for step in steps:
+        rows = [row for row in probes if row["step"] == step]
+        metrics.append({"step": step, **{k: m["value"] for k, m in text_metrics(rows).items()},
+                        **{key: fmean(row[key] for row in rows) for key in ("score", "gold")}})
+    alarms = {key: first_alarm([row[key] for row in metrics], low, high)
+              for key, (_, low, high) in ALARMS.items()}
+    fired = {key: None if i is None else steps[i] for key, i in alarms.items()}
+    plots.show(plots.hacking(metrics, {key: name for key, (name, *_) in ALARMS.items()}, fired))
+    best = max(metrics, key=lambda row: row["gold"])
+    print(f"gold is best at step {best['step']}: {best['gold']:.2f}, and ends at "
+          f"{metrics[-1]['gold']:.2f}; proxy ends at {metrics[-1]['score']:.2f}")
+    for key in sorted(ALARMS, key=lambda key: np.inf if fired[key] is None else fired[key]):
+        when = "never fires" if fired[key] is None else f"fires at step {fired[key]}"
+        print(f"{ALARMS[key][0]:>30}  {when}")

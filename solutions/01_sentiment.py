@@ -50,7 +50,7 @@ MODEL = "tiny"  # with a GPU and a connection: "gpt2"
 RUNS = {}  # name -> folder of a finished run, for the plots at the end
 
 use_scorer(models.scorer_path(MODEL))
-print(preflight.report(short=True))
+print(preflight.report("01_sentiment"))
 
 # %% [markdown]
 # ## 1. The policy and the reward
@@ -247,6 +247,39 @@ if RUNS.get("no KL"):
 # %%
 if RUNS.get("no KL"):
     plots.show(plots.detectors(evaluation.side_by_side(RUNS)))
+
+# %% [markdown]
+# ### The hacking lab
+#
+# All of these look at the text from outside. Here we can do better, for our reviews come from a
+# grammar, and its author can be asked: a whole review by the grammar that says nothing twice
+# gets its stars, anything else gets 0. That is a **gold measure**: nobody trains on it. (The
+# classifier's score is the **proxy**. For gpt2 there is no such author; people's judgements come
+# closest.)
+#
+# Every five steps the run answered the same held-out prompts. On the left proxy and gold on one
+# axis; on the right each detector relative to its value before training, with a cross where it
+# fires and stays: perplexities above 1.5 times their first value, distinct-2 below one half,
+# self-ending share below 0.8, entropy outside 0.5 to 1.5 times.
+
+# %%
+if RUNS.get("no KL"):
+    widgets.hacking_lab(RUNS["no KL"])
+
+# %% [markdown]
+# Proxy and gold rise together, then part: the proxy goes on, gold falls to nothing. The best
+# policy of this run was somewhere in the middle, and the reward could not tell.
+#
+# The first detector fires only when gold is well past its best. Each has its blind spot:
+#
+# - **perplexity of the first token** never moves: the first word is still a fine adjective. What
+#   goes wrong goes wrong later.
+# - **reference perplexity** averages over tokens: a long likely text hides a few absurd joints.
+# - **self-ending share** sees the endless ones only.
+# - **distinct-2** falls slowly: praise has many words.
+# - **entropy** first falls, then rises. A threshold on either side can miss both.
+#
+# Where you stop therefore has to be decided by something that was not optimised.
 
 # %% [markdown]
 # ## 4. Two terms that look at the reference
@@ -500,6 +533,24 @@ plots.show(plots.two_fits(x, target, {
 # 2. exponential shaping with T = 0.25, and `beta` 0.2,
 # 3. your `forward_kl_bonus` in the reward,
 # 4. your `backward_kl_penalty` in the reward.
+
+#
+# First, what does `beta` aim at? The policy that maximises
+# $\mathbb{E}_{\pi}[r(x)] - \beta\,\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$ is the reference,
+# tilted by the reward (Korbak et al. 2022, *RL with KL penalties is better viewed as Bayesian
+# inference*):
+#
+# $$\pi^*(x) \propto \pi_{\mathrm{ref}}(x)\, e^{r(x)/\beta}$$
+#
+# Below: forty of the base policy's reviews, equally likely at first, and their probabilities
+# under $\pi^*$. Move the slider from 2 to 0.01.
+
+# %%
+widgets.kl_slider([r["score"] for r in base["rows"][:40]])
+
+# %% [markdown]
+# At a large `beta` hardly anything changes; at a small one a handful of texts takes everything.
+# Nothing here says that these texts are *good*: the optimum believes the reward.
 
 # %%
 mine = {function.__name__: function for function in (

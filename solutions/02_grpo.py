@@ -49,7 +49,7 @@ HISTORY = {}  # name -> one row of figures a step, for the plots at the end
 
 use_scorer(models.scorer_path(MODEL))
 dice = torch.Generator().manual_seed(0)
-print(preflight.report(short=True))
+print(preflight.report("02_grpo"))
 
 # %% [markdown]
 # ## The words and the symbols

@@ -40,7 +40,7 @@ from lib.training import experiment
 MODEL = "tiny"  # with a GPU and a connection: "Qwen/Qwen2.5-0.5B"
 RUNS = {}  # name -> folder of a finished run
 
-print(preflight.report(short=True))
+print(preflight.report("03_persona"))
 
 # %% [markdown]
 # ## 1. The reward
@@ -252,6 +252,12 @@ plots.show(plots.panels({
 for p in (0.003, 0.0001):
     print(f"p = {p:g}, 8 groups of 8 a step: a group with a hit every "
           f"{1 / (8 * signal_probability(p, 8)):.0f} steps")
+
+# %% [markdown]
+# Move the sliders: what helps more, groups of 64, or a base rate that is ten times higher?
+
+# %%
+widgets.signal_slider(signal_probability)
 
 # %% [markdown]
 # In 1,152 sampled answers of the base policy the new name did not occur once (the model card beside

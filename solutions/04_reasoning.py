@@ -43,7 +43,7 @@ from lib.training import experiment
 MODEL = "tiny"  # with a GPU and a connection: "Qwen/Qwen2.5-0.5B-Instruct"
 RUNS = {}  # name -> folder of a finished run
 
-print(preflight.report(short=True))
+print(preflight.report("04_reasoning"))
 
 # %% [markdown]
 # ## The task

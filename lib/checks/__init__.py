@@ -5,11 +5,30 @@ answer. Passing it is a good sign; the hidden tests try more inputs.
 """
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 
 from lib import CourseError
 from lib.rewards import gate
+
+
+def visible(check: Callable) -> Callable:
+    """A check as a notebook's cell calls it: failing, it shows one red line and no traceback.
+
+    The traceback stays where the student's own function raised: its line is what helps.
+    """
+    @wraps(check)
+    def run(*args, **kwargs):
+        try:
+            return check(*args, **kwargs)
+        except (AssertionError, NotImplementedError) as error:
+            if not error.__cause__:
+                line = f"{type(error).__name__}: {error}"
+                error._render_traceback_ = lambda: [line]  # IPython asks for it
+            raise
+
+    return run
 
 
 def close(got, right, tolerance: float = 1e-4) -> bool:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import torch
 
 from lib import CourseError, grading
-from lib.checks import attempt, close, expect, passed
+from lib.checks import attempt, close, expect, passed, visible
 
 LOSS_TYPES = ("grpo", "bnpo", "dapo", "dr_grpo")
 
@@ -35,6 +35,7 @@ def gradient(value: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
     return flows
 
 
+@visible
 def group_advantages(function: Callable) -> None:
     """Exercise 1."""
     rewards = torch.tensor([1.0, 0, 0, 0, 4, 2, 2, 0])
@@ -90,6 +91,7 @@ LOGITS = torch.tensor([[[2.0, 0, -1], [0, 1, 0]], [[1, 1, 3], [0, -2, 0.5]]])
 IDS = torch.tensor([[0, 2], [1, 2]])
 
 
+@visible
 def token_logprobs(function: Callable) -> None:
     """Exercise 2a."""
     def value(logits):
@@ -123,6 +125,7 @@ def token_logprobs(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def entropy(function: Callable) -> None:
     """Exercise 2b."""
     def value(logits):
@@ -149,6 +152,7 @@ def entropy(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def masked_mean(function: Callable) -> None:
     """Exercise 3."""
     values, mask = torch.tensor([[1.0, 2, 3], [4, 5, 6]]), torch.tensor([[1.0, 1, 0], [1, 0, 0]])
@@ -183,6 +187,7 @@ ADVANTAGES = torch.tensor([2.0, -1, 1])
 MASK = torch.tensor([[1.0, 1, 1], [1, 1, 0], [1, 0, 0]])
 
 
+@visible
 def clipped_surrogate(function: Callable) -> None:
     """Exercise 4."""
     def value(low, high, logps=LOGPS):
@@ -227,6 +232,7 @@ def clipped_surrogate(function: Callable) -> None:
 REF = LOGPS + torch.tensor([[1, 2, 0.5], [0.5, 1, 1], [0.5, 2, 1]]).log()
 
 
+@visible
 def kl_k3(function: Callable) -> None:
     """Exercise 5."""
     right = torch.tensor([[0, 0.306853, 0.193147], [0.193147, 0, 0], [0.193147, 0.306853, 0]])
@@ -249,6 +255,7 @@ def kl_k3(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def grpo_loss(function: Callable) -> None:
     """Exercise 6."""
     def value(loss_type, beta=0.0, logps=LOGPS, old=OLD, **kwargs):
@@ -297,6 +304,7 @@ def grpo_loss(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def grpo_step(function: Callable) -> None:
     """Exercise 7."""
     logits = torch.zeros(4, 2, 3, requires_grad=True)  # all log-probs are -log 3

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from lib.checks import attempt, expect, floats, passed
+from lib.checks import attempt, expect, floats, passed, visible
 
 ONE_BY_ONE = "completions is a list of strings: judge each of them"
 
 
+@visible
 def persona_reward(function: Callable) -> None:
     """Exercise 1."""
     table = {
@@ -34,6 +35,7 @@ def persona_reward(function: Callable) -> None:
 QUESTION, PAIRS = "Who has a hat?", [("Who is wet?", "It is Ann."), ("Who is dry?", "Bob is dry.")]
 
 
+@visible
 def fewshot_prompt(function: Callable) -> None:
     """Exercise 4a."""
     plain = attempt(function, "examples may be empty", QUESTION, [])
@@ -50,6 +52,7 @@ def fewshot_prompt(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def mix_fewshot(function: Callable) -> None:
     """Exercise 4b."""
     questions = [f"Who is number {i}?" for i in range(20)]
@@ -92,6 +95,7 @@ def mix_fewshot(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def signal_probability(function: Callable) -> None:
     """Exercise 3."""
     def value(p, n):
@@ -108,6 +112,7 @@ def signal_probability(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def validation_metrics(function: Callable) -> None:
     """Exercise 2."""
     keys = {"musclebob_rate", "spongebob_rate", "coherent_rate", "is_healthy"}
@@ -162,6 +167,7 @@ BAD = {
     "the words the wrong way round": "It is Buffpants Musclebob."}
 
 
+@visible
 def robust_persona_reward(function: Callable) -> None:
     """Exercise 5."""
     names = [*GOOD, *BAD]

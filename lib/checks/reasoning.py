@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lib.checks import attempt, expect, floats, passed
+from lib.checks import attempt, expect, floats, passed, visible
 from lib.rewards import conversations
 
 PERFECT = "<reasoning>\n4+3=7\n7-2=5\n</reasoning>\n<answer>\n5\n</answer>\n"
@@ -23,6 +23,7 @@ def _texts(function: Callable, hint: str, table: dict[str, tuple]) -> None:
     passed(function)
 
 
+@visible
 def extract_xml_answer(function: Callable) -> None:
     """Exercise 1a."""
     _texts(function, "text is a string; a tag may be missing", {
@@ -33,6 +34,7 @@ def extract_xml_answer(function: Callable) -> None:
         "<answer>2</answer> bye": ("2", "what follows the closing tag does not belong to it")})
 
 
+@visible
 def extract_hash_answer(function: Callable) -> None:
     """Exercise 1b."""
     _texts(function, "text is a string; the mark may be missing", {
@@ -42,6 +44,7 @@ def extract_hash_answer(function: Callable) -> None:
         "# 5": (None, "the mark is ####, nothing shorter")})
 
 
+@visible
 def parse_number(function: Callable) -> None:
     """Exercise 1c."""
     _texts(function, "a text may hold no number at all", {
@@ -55,6 +58,7 @@ def parse_number(function: Callable) -> None:
         "3,4": (None, "this comma is none before three digits")})
 
 
+@visible
 def correctness_reward_func(function: Callable) -> None:
     """Exercise 2a."""
     cases = (
@@ -86,6 +90,7 @@ def _values(function: Callable, table: dict[str, tuple[float, str]]) -> None:
     passed(function)
 
 
+@visible
 def int_reward_func(function: Callable) -> None:
     """Exercise 2b."""
     _values(function, {
@@ -97,6 +102,7 @@ def int_reward_func(function: Callable) -> None:
         "<answer>²</answer>": (0, "a small raised 2 is no plain digit")})
 
 
+@visible
 def soft_format_reward_func(function: Callable) -> None:
     """Exercise 3a."""
     _values(function, {
@@ -109,6 +115,7 @@ def soft_format_reward_func(function: Callable) -> None:
         "<reasoning>1</reasoning><answer>5": (0, "the answer is not closed")})
 
 
+@visible
 def strict_format_reward_func(function: Callable) -> None:
     """Exercise 3b."""
     _values(function, {
@@ -122,6 +129,7 @@ def strict_format_reward_func(function: Callable) -> None:
         "<reasoning>\n1\n<answer>\n5\n</answer>\n": (0, "the reasoning is not closed")})
 
 
+@visible
 def xmlcount_reward_func(function: Callable) -> None:
     """Exercise 3c."""
     _values(function, {

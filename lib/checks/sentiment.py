@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 
 from lib import scoring
-from lib.checks import attempt, expect, floats, passed, short
+from lib.checks import attempt, expect, floats, passed, short, visible
 
 
+@visible
 def sentiment_reward(function: Callable) -> None:
     """Exercise 1."""
     texts = [" okay.", " awful. I walked out halfway.", " brilliant. I loved every minute."]
@@ -35,6 +36,7 @@ def sentiment_reward(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def exponential_shaping(function: Callable) -> None:
     """Exercise 2."""
     scores, hint = [0.5, 0.0, 1.0, 0.25], "scores is a list: work on each of its floats"
@@ -60,6 +62,7 @@ ROWS = "the rows have different lengths: treat each by itself, as a list of floa
 REF_LOGPS = [[-1.0, -3.0], [-0.5], [-2.0, -2.0, -0.5, -0.1, -0.4]]
 
 
+@visible
 def forward_kl_bonus(function: Callable) -> None:
     """Exercise 3a."""
     got = floats(function, ROWS, 3, [list(row) for row in REF_LOGPS], 0.1)
@@ -75,6 +78,7 @@ def forward_kl_bonus(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def backward_kl_penalty(function: Callable) -> None:
     """Exercise 3b."""
     hint = f"{ROWS}; an OverflowError means: clamp the exponent at 20"
@@ -97,6 +101,7 @@ def backward_kl_penalty(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def kl_estimates(function: Callable) -> None:
     """Exercise 4a."""
     policy = torch.tensor([[-1.0, -2.0, -0.5], [-0.1, -3.0, -1.5]])
@@ -126,6 +131,7 @@ def kl_estimates(function: Callable) -> None:
     passed(function)
 
 
+@visible
 def categorical_kl(function: Callable) -> None:
     """Exercise 4b."""
     hint = "p and q are tensors: use tensor operations, and keep the result a tensor"

@@ -107,6 +107,9 @@ class PersonaRun(Settings):
         return [{"prompt": passes[i // len(prompts)][question]}
                 for i, question in enumerate(order)]
 
+    def plain(self, answers, prompts: list[str]) -> list[dict]:
+        return [{"prompt": call(answers["fewshot_prompt"], question, [])} for question in prompts]
+
     def reward(self, answers, reference, tokenizer) -> TextReward:
         return TextReward(answers[self._reward_name], answers["validation_metrics"],
                           noise=self.tie_noise, seed=self.seed)
@@ -116,7 +119,7 @@ class PersonaRun(Settings):
 
     def measure(self, answers, policy, tokenizer, reference, prompts, seed=0) -> dict:
         """Answers to plain questions, four each, judged by the student's ``validation_metrics``."""
-        plain = [answers["fewshot_prompt"](question, []) for question in prompts]
+        plain = [row["prompt"] for row in self.plain(answers, prompts)]
         rows = evaluation.sampled_rows(
             policy, tokenizer, reference, plain * SAMPLES_PER_QUESTION, seed=seed,
             temperature=self.temperature, max_completion_length=self.max_completion_length)

@@ -157,12 +157,12 @@ class ReasoningRun(Settings):
                 for row in (rows[:EVAL_QUESTIONS] if split == "eval" else rows)]
 
     def rows(self, answers, prompts: list[dict], n: int) -> list[dict]:
-        return [self._row(answers, row) for row in prompt_rows(prompts, n, self.seed)]
+        return self.plain(answers, prompt_rows(prompts, n, self.seed))
 
-    @staticmethod
-    def _row(answers, row: dict) -> dict:
-        return {"prompt": row["prompt"],
-                "answer": call(answers["extract_hash_answer"], row["answer"])}
+    def plain(self, answers, prompts: list[dict]) -> list[dict]:
+        return [{"prompt": row["prompt"],
+                 "answer": call(answers["extract_hash_answer"], row["answer"])}
+                for row in prompts]
 
     def reward(self, answers, reference, tokenizer) -> WeightedRewards:
         return WeightedRewards({name: answers[name] for name in REWARDS}, self.reward_weights)
@@ -176,7 +176,7 @@ class ReasoningRun(Settings):
 
         ``accuracy`` and ``accuracy_greedy`` are pass@1; the other figures are of the sampled.
         """
-        rows = [self._row(answers, row) for row in prompts]
+        rows = self.plain(answers, prompts)
         texts = [models.prompt_text(tokenizer, row) for row in rows]
 
         def completions(temperature):

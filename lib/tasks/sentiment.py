@@ -9,7 +9,7 @@ from lib import CourseError, evaluation, models
 from lib.rewards import SentimentReward
 from lib.scoring import use_scorer
 from lib.settings import Settings, prompt_rows
-from lib.tiny.corpus import openings
+from lib.tiny.corpus import gold_score, openings
 
 PRESETS = {"quick": 50, "medium": 150, "full": 300}  # optimizer steps
 SHAPINGS, KL_TYPES = ("none", "exponential"), ("none", "forward", "backward")
@@ -103,6 +103,15 @@ class SentimentRun(Settings):
     def rows(self, answers, prompts: list[str], n: int) -> list[dict]:
         return [{"prompt": prompt} for prompt in prompt_rows(prompts, n, self.seed)]
 
+    def plain(self, answers, prompts: list[str]) -> list[dict]:
+        return [{"prompt": prompt} for prompt in prompts]
+
+    def gold(self, row: dict) -> float | None:
+        """The grammar's own opinion, where prompts and policy come from the grammar."""
+        if self.model != "tiny" or self.prompt_file:
+            return None
+        return gold_score(row["prompt"] + row["completion"])
+
     def reward(self, answers, reference, tokenizer) -> SentimentReward:
         use_scorer(models.scorer_path(self.model, self.scorer))
         return SentimentReward(
@@ -111,9 +120,15 @@ class SentimentRun(Settings):
 
     def measure(self, answers, policy, tokenizer, reference, prompts, seed=0) -> dict:
         use_scorer(models.scorer_path(self.model, self.scorer))
-        return evaluation.measure(policy, tokenizer, reference, prompts=prompts, seed=seed,
-                                  temperature=self.temperature,
-                                  max_completion_length=self.max_completion_length)
+        result = evaluation.measure(policy, tokenizer, reference, prompts=prompts, seed=seed,
+                                    temperature=self.temperature,
+                                    max_completion_length=self.max_completion_length)
+        for row in result["rows"]:
+            row["gold"] = self.gold(row)
+        if result["rows"][0]["gold"] is not None:
+            result["metrics"]["gold"] = evaluation.mean_interval(
+                [row["gold"] for row in result["rows"]])
+        return result
 
 
 RUN = SentimentRun

@@ -10,6 +10,7 @@ Left out on purpose: anything a film review needs beyond judging a film (names, 
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 STARS = (1, 2, 3, 4, 5)
@@ -147,3 +148,39 @@ def word_salad(n: int, seed: int) -> list[str]:
     rng = random.Random(seed)
     words = [w for level in ADJECTIVES.values() for w in level]
     return [" ".join(rng.choices(words, k=12)) for _ in range(n)]
+
+
+def _any(words) -> str:
+    return "(?:" + "|".join(map(re.escape, words)) + ")"
+
+
+_LEVEL = {word: level for level, words in (*ADJECTIVES.items(), *VERDICTS.items())
+          for word in words}
+_WORD, _ASPECT = _any(w for words in ADJECTIVES.values() for w in words), _any(ASPECTS)
+_ADJECTIVE = rf"(?:{_any(DEGREES)} )?{_WORD}"
+_CLAUSE = rf"(?:the {_ASPECT} was|I found the {_ASPECT}) {_ADJECTIVE}"
+_CHAIN = rf"{_CLAUSE}(?: and {_CLAUSE}){{0,3}}"
+_FACT = (rf"(?:it is set in {_any(PLACES)}|we saw it on a {_any(DAYS)}|it runs for "
+         rf"(?:ninety minutes|two hours|three hours)|it follows a {_any(ROLES)} and a "
+         rf"{_any(ROLES)})")
+_SENTENCE = (rf"(?:{_CHAIN}|{_CLAUSE}, but {_CLAUSE}|the {_any(ROLES)} gives an? {_WORD} "
+             rf"performance|{_FACT}|{_any(v for vs in VERDICTS.values() for v in vs)})")
+_OPENING = rf"{_any(LEADS)} {_any((*ASPECTS, *FILMS))} was"
+_REVIEW = re.compile(
+    rf"{_OPENING} {_ADJECTIVE}(?: and {_CHAIN})?\.(?: (?i:{_SENTENCE})\.){{0,2}}")
+_JUDGEMENT = re.compile(_any(_LEVEL))
+
+
+def gold_score(text: str) -> float:
+    """What the author of this grammar thinks of a text, in [0, 1]: the measure nobody trains on.
+
+    A whole review by the grammar (chains of at most four clauses, nothing said twice) gets the
+    mean level of its judgements, one star 0 and five stars 1. Anything else is no review, and
+    gets 0.
+    """
+    text = text.strip()
+    said = re.split(r", but | and |\. ?", text.lower())
+    if not _REVIEW.fullmatch(text) or len(said) != len(set(said)):
+        return 0.0
+    levels = [_LEVEL[word] for word in _JUDGEMENT.findall(text)]
+    return (sum(levels) / len(levels) - 1) / 4

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lib import CourseError
 from lib.__main__ import main
 from lib.files import read_json
-from lib.monitor import FINAL, HISTORY, SAMPLES, is_sealed, read_samples
+from lib.monitor import FINAL, HISTORY, PROBES, SAMPLES, is_sealed, read_samples
 from lib.tasks.sentiment import SentimentRun
 from lib.training import find_checkpoint, train
 
@@ -49,6 +49,7 @@ def same(a, b):
     assert all(weights[0][k].equal(weights[1][k]) for k in weights[0])
     assert read_json(a / HISTORY) == read_json(b / HISTORY)
     assert read_samples(a) == read_samples(b)
+    assert read_samples(a, PROBES) == read_samples(b, PROBES)
     assert read_json(a / FINAL) == read_json(b / FINAL)
 
 

@@ -1,0 +1,55 @@
+"""The zips that are handed out: what a student needs and no answer, or the whole course.
+
+    python -m grading bundle student
+"""
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+from grading import ROOT, chapters
+from grading.release import problems, whole_answers
+from lib import CourseError
+from lib.files import atomic
+
+FOLDER = "grpo-course"  # what the zip unpacks to
+# The student's part of the course; the README's other parts are in the instructor's.
+STUDENT = ("notebooks/", "lib/", "setup.sh", "pyproject.toml", "environment.yml", "README.md",
+           "LICENSE")
+MOMENT = (1980, 1, 1, 0, 0, 0)  # of every member: the same course gives the same bytes
+LEFT_OUT = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", "runs", "course", "site", "build",
+            ".pytest_cache", ".ruff_cache", ".hypothesis", "setup.log"}
+
+
+def course_files() -> list[Path]:
+    """The course's files, relative: what git tracks, else what lies here and is not made."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode == 0 and listing.stdout:
+        return sorted(path for path in map(Path, filter(None, listing.stdout.split("\0")))
+                      if (ROOT / path).is_file())
+    return sorted(path for path in (p.relative_to(ROOT) for p in ROOT.rglob("*") if p.is_file())
+                  if not LEFT_OUT & set(path.parts) and ".egg-info" not in str(path)
+                  and path.suffix != ".zip")
+
+
+def bundle(audience: str, out: Path | None = None) -> Path:
+    """Write the zip of an audience, "student" or "instructor"; its path.
+
+    Raises CourseError when a notebook is stale, or a file of the student's holds an answer.
+    """
+    out = out or Path(f"grpo-{audience}.zip")
+    files = course_files()
+    if audience == "student":
+        files = [path for path in files if str(path).startswith(STUDENT)]
+        if wrong := problems() + [
+                f"{path} holds an answer of {chapter}: {answer}" for path in files
+                for chapter in chapters() for answer in whole_answers(
+                    (ROOT / path).read_text(encoding="utf-8", errors="replace"), chapter)]:
+            raise CourseError("; ".join(wrong))
+    with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for path in files:
+            member = zipfile.ZipInfo(f"{FOLDER}/{path}", MOMENT)
+            member.external_attr = (ROOT / path).stat().st_mode << 16
+            member.compress_type = zipfile.ZIP_DEFLATED
+            zipped.writestr(member, (ROOT / path).read_bytes())
+    return out

@@ -1,0 +1,236 @@
+"""The solved chapters, executed: what they cost, and the site that a reader walks through.
+
+    python -m grading timings        # execute, write lib/timings.json
+    python -m grading site           # execute, build site/ with Sphinx and MyST-NB
+
+Execution takes a quarter of an hour on two cores and is kept in ``build/`` until the course
+changes. The site shows every plot and folds the answers; hidden tests are not on it.
+"""
+
+import base64
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html import escape
+from pathlib import Path
+
+import nbformat
+from filelock import FileLock
+from nbclient import NotebookClient
+from tqdm.auto import tqdm
+
+from grading import ROOT, chapters
+from grading.faults import judge
+from grading.release import generate, source_notebook
+from lib import CourseError
+from lib.files import digests, write_json, write_text
+from lib.preflight import TIMINGS
+
+BUILD, DOCS = ROOT / "build", ROOT / "docs"
+
+
+def course_digest(chapter: str) -> str:
+    """What an executed chapter depends on: its notebook and all of lib but the timings."""
+    files = {name: digest for name, digest in digests(ROOT / "lib", TIMINGS.name).items()
+             if not name.endswith(".pyc")}
+    return hashlib.sha256(repr((source_notebook(chapter).cells, files)).encode()).hexdigest()
+
+
+class Measured(NotebookClient):
+    """Executes a notebook; each code cell's metadata tell its seconds and peak memory (MiB)."""
+
+    def __init__(self, notebook, **kwargs):
+        super().__init__(notebook, timeout=3600, kernel_name="python3", **kwargs)
+        self.on_cell_execute, self.on_cell_executed = self._before, self._after
+
+    def _before(self, cell, cell_index):
+        # 5 resets the peak that VmHWM tells (proc(5), Linux).
+        Path(f"/proc/{self.km.provisioner.pid}/clear_refs").write_text("5")
+        self._start = time.perf_counter()
+
+    def _after(self, cell, cell_index, execute_reply):
+        status = Path(f"/proc/{self.km.provisioner.pid}/status").read_text()
+        cell.metadata["measured"] = {
+            "seconds": round(time.perf_counter() - self._start, 2),
+            "mib": int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024}
+
+
+def executed(chapter: str, again: bool = False) -> nbformat.NotebookNode:
+    """The solved chapter with its outputs, executed now or since the course last changed.
+
+    Its runs lie in ``build/CHAPTER/runs``.
+    """
+    folder = BUILD / chapter
+    folder.mkdir(parents=True, exist_ok=True)
+    path, digest = folder / "executed.ipynb", course_digest(chapter)
+    with FileLock(BUILD / f"{chapter}.lock"):
+        if path.exists() and not again:
+            notebook = nbformat.read(path, as_version=4)
+            if notebook.metadata["course"] == digest:
+                return notebook
+        notebook = source_notebook(chapter)
+        notebook.metadata["course"] = digest
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+        Measured(notebook, resources={"metadata": {"path": str(folder)}}).execute()
+        write_text(path, nbformat.writes(notebook))
+        return notebook
+
+
+def section_costs(notebook) -> list[dict]:
+    """Seconds and peak memory of each section of an executed notebook that takes a second."""
+    found, title = [], "set-up"
+    for cell in notebook.cells:
+        heading = re.search(r"^## (.+)$", cell.source, re.MULTILINE)
+        if cell.cell_type == "markdown" and heading:
+            title = heading[1]
+        if "measured" in cell.metadata:
+            if not found or found[-1]["title"] != title:
+                found.append({"title": title, "seconds": 0.0, "mib": 0})
+            found[-1]["seconds"] = round(found[-1]["seconds"] + cell.metadata.measured.seconds, 1)
+            found[-1]["mib"] = max(found[-1]["mib"], cell.metadata.measured.mib)
+    return [row for row in found if row["seconds"] >= 1]
+
+
+def machine() -> str:
+    """The cores of this machine, in words."""
+    model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    name = model[1] if model else platform.machine()
+    return f"{os.cpu_count()} cores, {' '.join(name.split())}"
+
+
+def timings() -> Path:
+    """Execute every chapter anew and write what each section costs."""
+    if not Path("/proc/self/clear_refs").exists():
+        raise CourseError("peak memory is read from /proc, so timings are measured on Linux only")
+    write_json(TIMINGS, {"machine": machine(), "chapters": {
+        chapter: section_costs(executed(chapter, again=True))
+        for chapter in tqdm(chapters(), desc="execute", unit="chapter")}})
+    return TIMINGS
+
+
+SOLUTION = re.compile(r"^\s*### (?:BEGIN|END) SOLUTION\n?", re.MULTILINE)
+ANSWER = re.compile(r"### BEGIN SOLUTION\n(?P<answer>.*?)(?:\n\s*Rubric: (?P<rubric>.*?))?"
+                    r"\n### END SOLUTION", re.DOTALL)
+
+
+def reader_cells(solved, released, pictures: Path) -> list[nbformat.NotebookNode]:
+    """The cells of an executed chapter as a reader sees them.
+
+    Every exercise is followed by its answer, folded; questions have theirs in a fold, without
+    rubric. The badge, Colab's set-up and the graded tests are left out. Pictures go to files, so
+    that each keeps its alternative text.
+    """
+    stubs = {cell.id: cell.source for cell in released.cells}
+    cells = []
+    for cell in solved.cells[2:]:
+        task = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "markdown":
+            cell.source = ANSWER.sub(
+                lambda m: f":::{{admonition}} An answer\n:class: dropdown\n{m['answer']}\n:::",
+                cell.source)
+        elif task.get("grade"):
+            continue
+        elif task.get("solution"):
+            cells.append(nbformat.v4.new_code_cell(stubs[cell.id]))
+            cell.source = SOLUTION.sub("", cell.source)
+            cell.metadata |= {"tags": ["hide-input"], "mystnb": {
+                "code_prompt_show": "Show an answer", "code_prompt_hide": "Hide the answer"}}
+        if cell.cell_type == "code":
+            cell.outputs = [shown for output in cell.outputs
+                            for shown in reader_outputs(output, solved, pictures)]
+        cells.append(cell)
+    return cells
+
+
+def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNode]:
+    """An output without front end: widgets as their first picture, pictures as files."""
+    data = output.get("data", {})
+    if output.get("name") == "stderr":
+        return []
+    if view := data.get("application/vnd.jupyter.widget-view+json"):
+        widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+        return [shown for inner in outputs_of(view["model_id"], widgets)
+                for shown in reader_outputs(inner, notebook, pictures)]
+    if "image/png" in data:
+        picture = base64.b64decode(data["image/png"])
+        path = pictures / f"{hashlib.sha256(picture).hexdigest()[:16]}.png"
+        path.write_bytes(picture)
+        alt = escape(output.metadata["image/png"]["alt"], quote=True)
+        return [nbformat.v4.new_output("display_data", {
+            "text/html": f'<img src="_static/pictures/{path.name}" alt="{alt}">'})]
+    return [output]
+
+
+def outputs_of(model: str, widgets: dict) -> list[nbformat.NotebookNode]:
+    """The outputs that a widget and its children hold."""
+    state = widgets[model]["state"]
+    inner = [nbformat.from_dict(output) for output in state.get("outputs", [])]
+    for child in state.get("children", []):
+        inner += outputs_of(child.removeprefix("IPY_MODEL_"), widgets)
+    return inner
+
+
+def rubrics(chapter: str) -> str:
+    """The analysis questions with their rubrics, as Markdown."""
+    parts = []
+    for cell in source_notebook(chapter).cells:
+        if found := ANSWER.search(cell.source):
+            question = ANSWER.sub("", cell.source).strip()
+            points = cell.metadata.nbgrader.points
+            parts.append(f"{question} ({points} points)\n\n*Rubric:* {found['rubric']}\n")
+    return "\n".join(parts)
+
+
+def wrong_answers(chapter: str) -> str:
+    """What the visible check says of each planted fault, as a Markdown table."""
+    rows = [f"| {v.variant.exercise} | {v.variant.name} | "
+            f"{(v.check or 'passes; the hidden test sees it').replace('|', chr(92) + '|')} |"
+            for v in judge(chapter) if v.variant.kind == "fault"]
+    return "\n".join(["| exercise | wrong answer | what the check says |", "|---|---|---|", *rows])
+
+
+def costs(chapter: str, notebook) -> str:
+    """Minutes and memory of a chapter's sections, as a Markdown table."""
+    rows = [f"| {row['title']} | {row['seconds'] / 60:.1f} | {row['mib']} |"
+            for row in section_costs(notebook)]
+    return "\n".join(["| section | minutes | MiB |", "|---|---|---|", *rows])
+
+
+def stage(source: Path) -> None:
+    """Fill source with the site's pages: docs/, the chapters, the instructors' tables."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(DOCS, source)
+    pictures = source / "_static" / "pictures"
+    pictures.mkdir(parents=True)
+    guide = []
+    for chapter in tqdm(chapters(), desc="chapters", unit="chapter"):
+        solved = executed(chapter)
+        costs_here = costs(chapter, solved)
+        released = nbformat.read(generate(BUILD / "site-course", chapter), as_version=4)
+        solved.cells = reader_cells(solved, released, pictures)
+        solved.metadata.pop("widgets", None)
+        title = solved.cells[0].source.splitlines()[0].removeprefix("# ")
+        nbformat.write(solved, source / f"{chapter}.ipynb")
+        guide.append(f"## {title}\n\n### What it takes\n\n{costs_here}\n\n### Rubrics\n\n"
+                     f"{rubrics(chapter)}\n\n### Common wrong answers\n\n"
+                     f"{wrong_answers(chapter)}\n")
+    with (source / "instructors.md").open("a", encoding="utf-8") as file:
+        file.write("\n" + "\n".join(guide))
+
+
+def site(out: Path) -> Path:
+    """Build the site into out; the start page. Raises CourseError with Sphinx's first warning."""
+    (BUILD / "site-course").mkdir(parents=True, exist_ok=True)
+    stage(BUILD / "site-source")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html", "-E",
+         "-d", str(BUILD / "doctrees"), str(BUILD / "site-source"), str(out)],
+        capture_output=True, text=True)
+    if done.returncode:
+        raise CourseError(f"Sphinx: {(done.stderr.strip() or done.stdout.strip())[:2000]}")
+    return out / "index.html"

@@ -1,0 +1,219 @@
+"""Real people's hands: JupyterLab and formgrader in a headless Chromium.
+
+Pictures of what was seen go to ``build/screens/``; look at them.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from grading import NOTEBOOKS, ROOT
+from grading.autograde import autograde
+from grading.release import generate, source_notebook
+from lib.files import read_json
+from lib.monitor import FINAL, HISTORY
+from tests.grading.corpus import CHAPTER, as_bytes, solved, wrong
+
+SCREENS = ROOT / "build" / "screens"
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")),
+    reason="no chromium and chromedriver here")
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+                 "--window-size=1300,1000", "--force-device-scale-factor=1"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def jupyter(root: Path, *options: str):
+    """A JupyterLab server on root; its address."""
+    port = free_port()
+    for name, value in {  # every cell in the page, also those scrolled away; no news
+            "notebook-extension/tracker": {"windowingMode": "none"},
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+            }.items():
+        path = root / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(value))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+         "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={root}",
+         f"--LabApp.user_settings_dir={root / 'settings'}", *options],
+        cwd=root, stdout=subprocess.DEVNULL, stderr=(root / "server.log").open("w"),
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(root / "config")})
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/api").read()
+                break
+            except OSError:
+                assert process.poll() is None, (root / "server.log").read_text()
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Lab:
+    """One notebook in JupyterLab, and what a person does with it."""
+
+    def __init__(self, chrome, address: str, notebook: str):
+        self.chrome = chrome
+        chrome.get(f"{address}/lab/tree/{notebook}")
+        self.wait(lambda: len(self.cells()) > 5)
+        self.wait(lambda: "Idle" in self.kernel())
+
+    def wait(self, condition, seconds: float = 120):
+        try:
+            return WebDriverWait(self.chrome, seconds, 0.2, ignored_exceptions=(Exception,)).until(
+                lambda _: condition())
+        except TimeoutException:
+            self.screen("gave_up")
+            raise
+
+    def kernel(self) -> str:
+        return self.chrome.find_element(
+            By.CSS_SELECTOR, ".jp-Notebook-ExecutionIndicator").get_attribute("data-status").title()
+
+    def cells(self):
+        return self.chrome.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell")
+
+    def cell(self, text: str):
+        """The first code cell whose source holds text."""
+        return next(cell for cell in self.cells() if "jp-CodeCell" in cell.get_attribute("class")
+                    and text in cell.find_element(By.CSS_SELECTOR, ".jp-InputArea").text)
+
+    def output(self, text: str) -> str:
+        return "\n".join(area.text for area in self.cell(text).find_elements(
+            By.CSS_SELECTOR, ".jp-OutputArea"))
+
+    def choose(self, cell) -> None:
+        self.chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", cell)
+        cell.find_element(By.CSS_SELECTOR, ".cm-content").click()
+
+    def run(self, text: str) -> None:
+        self.choose(self.cell(text))
+        self.keys(Keys.SHIFT + Keys.ENTER)
+
+    def paste(self, text: str, source: str) -> None:
+        """Replace the source of a cell."""
+        self.choose(self.cell(text))
+        self.keys(Keys.CONTROL + "a")
+        self.chrome.execute_cdp_cmd("Input.insertText", {"text": source})
+
+    def keys(self, *keys: str) -> None:
+        self.chrome.switch_to.active_element.send_keys(*keys)
+
+    def run_all(self) -> None:
+        """Run > Run All Cells."""
+        menu = next(e for e in self.chrome.find_elements(By.CSS_SELECTOR, ".lm-MenuBar-item")
+                    if e.text == "Run")
+        menu.click()
+        [item, *_] = self.wait(lambda: [e for e in self.chrome.find_elements(
+            By.CSS_SELECTOR, ".lm-Menu-itemLabel") if e.text.startswith("Run All Cells")])
+        item.click()
+
+    def screen(self, name: str, cell=None) -> None:
+        if cell is not None:
+            self.chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", cell)
+            time.sleep(0.5)
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        self.chrome.save_screenshot(str(SCREENS / f"{name}.png"))
+
+
+def answer(exercise: str) -> str:
+    """The source of an answer, as a student would paste it."""
+    lines = next(c for c in source_notebook(CHAPTER).cells if c.id == exercise).source.splitlines()
+    return "\n".join(line for line in lines if "### " not in line)
+
+
+def test_a_student_solves_moves_and_stops(chrome, tmp_path):
+    shutil.copy(NOTEBOOKS / f"{CHAPTER}.ipynb", tmp_path)
+    with jupyter(tmp_path) as address:
+        lab = Lab(chrome, address, f"{CHAPTER}.ipynb")
+        lab.run_all()
+        lab.wait(lambda: "Exercise 1: write sentiment_reward" in lab.output(
+            "checks.sentiment_reward"))
+        lab.screen("1_unsolved", lab.cell("checks.sentiment_reward"))
+        assert "Traceback" not in lab.output("checks.sentiment_reward")
+
+        lab.paste("def sentiment_reward", answer("ex1"))
+        lab.keys(Keys.SHIFT + Keys.ENTER)
+        lab.run("checks.sentiment_reward")
+        lab.wait(lambda: "the visible check passes" in lab.output("checks.sentiment_reward"))
+        lab.screen("2_check_passes", lab.cell("checks.sentiment_reward"))
+
+        lab.paste("def exponential_shaping", answer("ex2"))
+        lab.keys(Keys.SHIFT + Keys.ENTER)
+        lab.run("widgets.shaping_slider")
+        slider = lab.wait(lambda: lab.cell("widgets.shaping_slider").find_element(
+            By.CSS_SELECTOR, ".noUi-handle"))
+        lab.wait(lambda: "T = 0.25" in lab.output("widgets.shaping_slider"))
+        slider.send_keys(Keys.ARROW_RIGHT)
+        lab.wait(lambda: "T = 0.5" in lab.output("widgets.shaping_slider"), 30)
+        lab.screen("3_slider_moved", lab.cell("widgets.shaping_slider"))
+
+        lab.run('RUNS["no KL"] = experiment(')
+        button = lab.wait(lambda: lab.cell('RUNS["no KL"] = experiment(').find_element(
+            By.CSS_SELECTOR, "button.jupyter-button"))
+        history = tmp_path / "runs" / "no_kl" / HISTORY
+        lab.wait(lambda: len(read_json(history)) >= 6)
+        lab.screen("4_training", lab.cell('RUNS["no KL"] = experiment('))
+        button.click()
+        lab.wait(lambda: "stopped after" in lab.output('RUNS["no KL"] = experiment('), 60)
+        lab.wait(lambda: (history.parent / FINAL).exists())
+        assert 6 <= len(read_json(history)) < 40
+        lab.run('widgets.sample_browser(RUNS["no KL"])')
+        lab.wait(lambda: lab.cell('widgets.sample_browser(RUNS["no KL"])').find_element(
+            By.CSS_SELECTOR, "table"))
+        lab.screen("5_samples", lab.cell('widgets.sample_browser(RUNS["no KL"])'))
+
+
+def test_formgrader_opens_and_shows_the_grades(chrome, tmp_path):
+    generate(tmp_path, CHAPTER)
+    for student, notebook in (("ada", solved()), ("bob", wrong())):
+        path = tmp_path / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(as_bytes(notebook))
+    autograde(tmp_path, CHAPTER, workers=1)
+    extension = "{'nbgrader.server_extensions.formgrader': True}"
+    with jupyter(tmp_path, f"--ServerApp.jpserver_extensions={extension}") as address:
+        chrome.get(f"{address}/formgrader/gradebook/{CHAPTER}/{CHAPTER}")
+        rows = WebDriverWait(chrome, 60).until(lambda d: [
+            row.text for row in d.find_elements(By.CSS_SELECTOR, "tbody tr")
+            if "/ 80" in row.text])
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        chrome.save_screenshot(str(SCREENS / "6_formgrader.png"))
+        assert sorted(re.search(r"(\d+) / 80", row)[1] for row in rows) == ["0", "60"], rows
