@@ -9,7 +9,7 @@ html_theme = "furo"
 html_title = "GRPO, hands on"
 html_static_path = ["_static"]
 html_css_files = ["course.css"]
-html_show_sourcelink = html_copy_source = False
+html_show_sourcelink = html_copy_source = html_show_copyright = False
 html_math_renderer = "mathml"
 nb_execution_mode = "off"  # executed before
 nb_ipywidgets_js = {}  # widgets are shown as their first picture: no script from elsewhere

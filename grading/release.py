@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -167,13 +168,18 @@ def whole_answers(text: str, chapter: str) -> list[str]:
 
     Single lines (``leaks``) are too short for code: "return rewards" is in every library.
     """
-    def flat(code: str) -> str:
-        return " ".join(code.split())
+    text = _flat(text)
+    return [body for body in _bodies(chapter) if body in text]
 
+
+def _flat(code: str) -> str:
+    return " ".join(code.split())
+
+
+@cache
+def _bodies(chapter: str) -> list[str]:
     source = "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
-    text = flat(text)
-    return sorted(body for match in SECRET.finditer(source)
-                  if len(body := flat(match[2])) > 30 and body in text)
+    return sorted(body for match in SECRET.finditer(source) if len(body := _flat(match[2])) > 30)
 
 
 def problems(released: Path = NOTEBOOKS) -> list[str]:

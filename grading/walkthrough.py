@@ -22,6 +22,7 @@ from pathlib import Path
 import nbformat
 from filelock import FileLock
 from nbclient import NotebookClient
+from nbclient.output_widget import OutputWidget
 from tqdm.auto import tqdm
 
 from grading import ROOT, chapters
@@ -41,11 +42,30 @@ def course_digest(chapter: str) -> str:
     return hashlib.sha256(repr((source_notebook(chapter).cells, files)).encode()).hexdigest()
 
 
-class Measured(NotebookClient):
+class _Output(OutputWidget):
+    """An output widget that nobody asks back.
+
+    nbclient's own tells the kernel what it holds, on the very socket that it waits on for the
+    cell's reply; now and then that swallows the wake-up, and the notebook stands still.
+    """
+
+    def sync_state(self) -> None:
+        """Nothing: the notebook's widget state has the outputs anyway."""
+
+
+class Client(NotebookClient):
+    """An nbclient whose sliders cannot stop it."""
+
+    def __init__(self, notebook, **kwargs):
+        super().__init__(notebook, **{"timeout": 3600, "kernel_name": "python3"} | kwargs)
+        self.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _Output
+
+
+class Measured(Client):
     """Executes a notebook; each code cell's metadata tell its seconds and peak memory (MiB)."""
 
     def __init__(self, notebook, **kwargs):
-        super().__init__(notebook, timeout=3600, kernel_name="python3", **kwargs)
+        super().__init__(notebook, **kwargs)
         self.on_cell_execute, self.on_cell_executed = self._before, self._after
 
     def _before(self, cell, cell_index):
@@ -153,6 +173,8 @@ def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNo
     if output.get("name") == "stderr":
         return []
     if view := data.get("application/vnd.jupyter.widget-view+json"):
+        if any(name in data["text/plain"] for name in ("step/s", "token/s", "it/s")):
+            return []  # a progress bar that has gone
         widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
         return [shown for inner in outputs_of(view["model_id"], widgets)
                 for shown in reader_outputs(inner, notebook, pictures)]

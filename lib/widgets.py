@@ -10,7 +10,7 @@ import ipywidgets
 import numpy as np
 from IPython.display import HTML, display
 
-from lib import plots
+from lib import grading, plots
 from lib.evaluation import grid, text_metrics
 from lib.monitor import PROBES, read_samples
 
@@ -18,6 +18,14 @@ from lib.monitor import PROBES, read_samples
 def _slider(description: str, **kwargs):
     return {"description": description, "continuous_update": False,
             "style": {"description_width": "initial"}, **kwargs}
+
+
+def _interactive(draw, **sliders) -> None:
+    """Show draw's picture with its sliders; nothing while nbgrader executes the notebook."""
+    if grading():
+        print("Skipped while grading.")
+        return
+    display(ipywidgets.interactive(draw, **sliders))
 
 
 def shaping_slider(scores: list[float], shaping) -> None:
@@ -31,8 +39,8 @@ def shaping_slider(scores: list[float], shaping) -> None:
               f"{np.corrcoef(flat, curved)[0, 1]:.3f}")
 
     shaping(list(scores), 0.25)  # an unsolved exercise says so here, not inside the widget
-    display(ipywidgets.interactive(draw, temperature=ipywidgets.SelectionSlider(
-        options=[0.1, 0.15, 0.25, 0.5, 1.0, 2.0], value=0.25, **_slider("temperature T"))))
+    _interactive(draw, temperature=ipywidgets.SelectionSlider(
+        options=[0.1, 0.15, 0.25, 0.5, 1.0, 2.0], value=0.25, **_slider("temperature T")))
 
 
 def show_table(columns: dict[str, dict]) -> None:
@@ -88,11 +96,11 @@ def sample_browser(run_dir) -> None:
         display(HTML(samples_html([row for row in probes
                                    if (row["step"], row["prompt"]) == (step, prompt)])))
 
-    display(ipywidgets.interactive(
+    _interactive(
         draw, step=ipywidgets.SelectionSlider(options=steps, value=steps[-1], **_slider("step")),
         prompt=ipywidgets.Dropdown(
             options=[(prompt.strip().splitlines()[-1], prompt) for prompt in prompts],
-            value=prompts[0], description="prompt")))
+            value=prompts[0], description="prompt"))
 
 
 def signal_slider(signal_probability) -> None:
@@ -104,12 +112,12 @@ def signal_slider(signal_probability) -> None:
               "have a spread")
 
     signal_probability(0.5, 2)  # an unsolved exercise says so here
-    display(ipywidgets.interactive(
+    _interactive(
         draw, rate=ipywidgets.SelectionSlider(
             options=[0.0, 0.001, 0.005, 0.02, 0.05, 0.2, 0.5, 0.95], value=0.02,
             **_slider("base rate p")),
         size=ipywidgets.SelectionSlider(options=[2, 4, 8, 16, 32, 64], value=8,
-                                        **_slider("group size G"))))
+                                        **_slider("group size G")))
 
 
 def tilt(scores: list[float], beta: float) -> np.ndarray:
@@ -133,8 +141,8 @@ def kl_slider(scores: list[float]) -> None:
               f"{there @ np.log(there * len(scores)):.2f} nats, at most "
               f"{np.log(len(scores)):.2f} with {len(scores)} texts")
 
-    display(ipywidgets.interactive(draw, beta=ipywidgets.SelectionSlider(
-        options=[0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0], value=0.2, **_slider("beta"))))
+    _interactive(draw, beta=ipywidgets.SelectionSlider(
+        options=[0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0], value=0.2, **_slider("beta")))
 
 
 # Detector -> its name, and the range, as multiples of its value at step 0, outside which it fires.

@@ -217,7 +217,8 @@ widgets.shaping_slider(group, exponential_shaping)
 #
 # Now the real thing: TRL's `GRPOTrainer`, your reward, no restraint. Each step samples 64
 # completions (8 prompts, groups of 8), scores them, and takes one optimizer step. On two CPU
-# cores 40 steps take half a minute. The picture is redrawn while it trains.
+# cores 40 steps take half a minute. The picture is redrawn while it trains; *Stop training* (or the
+# kernel's own stop) ends the run after its step, with all its files written.
 
 # %%
 STEPS = 40
@@ -229,7 +230,10 @@ if RUNS.get("no KL"):
     widgets.sample_browser(RUNS["no KL"])
 
 # %% [markdown]
-# The score is close to 1, and the reviews are nonsense: piles of praise, most of them cut off
+# Move the step: the same held-out prompts, as the policy answered them then. A token is the darker
+# the less likely the reference finds it; point at one for its log-prob.
+#
+# At the end the score is close to 1, and the reviews are nonsense: piles of praise, most of them cut off
 # at the length limit. This is **reward hacking**. The classifier has never seen such text; it
 # counts evidence, and a longer pile is more evidence. The policy found that out, not us.
 #

@@ -15,6 +15,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
@@ -22,9 +23,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from grading import NOTEBOOKS, ROOT
+from grading import NOTEBOOKS, ROOT, chapters
 from grading.autograde import autograde
 from grading.release import generate, source_notebook
+from grading.walkthrough import executed
 from lib.files import read_json
 from lib.monitor import FINAL, HISTORY
 from tests.grading.corpus import CHAPTER, as_bytes, solved, wrong
@@ -199,6 +201,26 @@ def test_a_student_solves_moves_and_stops(chrome, tmp_path):
         lab.wait(lambda: lab.cell('widgets.sample_browser(RUNS["no KL"])').find_element(
             By.CSS_SELECTOR, "table"))
         lab.screen("5_samples", lab.cell('widgets.sample_browser(RUNS["no KL"])'))
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_a_solved_chapter_looks_right(chrome, tmp_path, chapter):
+    """Opened as it was saved: pictures and sliders are there, and no debris of any kind."""
+    nbformat.write(executed(chapter), tmp_path / f"{chapter}.ipynb")
+    with jupyter(tmp_path) as address:
+        lab = Lab(chrome, address, f"{chapter}.ipynb")
+        cells = [cell for cell in lab.cells() if cell.find_elements(By.CSS_SELECTOR, "img")]
+        assert len(cells) >= 2
+        for i, cell in enumerate((lab.cells()[3], cells[len(cells) // 2], cells[-1])):
+            lab.screen(f"{chapter}_{i}", cell)
+        shown = "\n".join(area.text for area in chrome.find_elements(
+            By.CSS_SELECTOR, ".jp-OutputArea"))
+        for debris in ("<Figure", "Warning", "Traceback", "interactive(", "Error displaying"):
+            assert debris not in shown, debris
+        for picture in chrome.find_elements(By.CSS_SELECTOR, ".jp-OutputArea img"):
+            assert picture.get_attribute("alt")
+            assert picture.size["width"] <= picture.find_element(
+                By.XPATH, "ancestor::*[contains(@class, 'jp-OutputArea')][1]").size["width"]
 
 
 def test_formgrader_opens_and_shows_the_grades(chrome, tmp_path):

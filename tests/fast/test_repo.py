@@ -159,3 +159,33 @@ def test_notebook_code_is_at_most_80_wide():
         for cell in nbformat.read(path, as_version=4).cells:
             for line in cell.source.splitlines() if cell.cell_type == "code" else []:
                 assert len(line) <= 80, f"{path.name}, {cell.id}: {line}"
+
+
+def texts() -> dict[str, str]:
+    """Everything that is read by people as Markdown: pages, and the notebooks' text cells."""
+    import nbformat
+
+    found = {name: (ROOT / name).read_text() for name in tracked() if name.endswith(".md")}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        found[f"notebooks/{path.name}"] = "\n\n".join(
+            cell.source for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "markdown")
+    return found
+
+
+def test_spelling():
+    run = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", "--toml", "pyproject.toml",
+         *(name for name in tracked() if name.endswith((".md", ".py", ".sh", ".ipynb", ".toml")))],
+        cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_links_lead_somewhere_and_pictures_have_alternative_text():
+    for name, text in texts().items():
+        text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+        assert not re.search(r"!\[\s*\]\(|<img", text), f"{name}: a picture without its text"
+        for target in re.findall(r"\]\(([^) ]*)\)", text):
+            if not re.match(r"https?://[\w.-]+|#", target):
+                path = (ROOT / name).parent / target.split("#")[0]
+                assert path.exists(), f"{name}: {target}"

@@ -1,13 +1,14 @@
 """The bundled models are what their cards say, and can be rebuilt."""
 
 import re
+import statistics
 
 import pytest
 
 from lib import models
 from lib.tiny import WEIGHTS
 from lib.tiny.build import HELD_OUT, SEED, cartoon_figures, problem_figures, scorer_figures
-from lib.tiny.corpus import make_reviews
+from lib.tiny.corpus import gold_score, make_reviews, word_salad
 
 
 def card(name):
@@ -24,6 +25,25 @@ def test_reviews_vary_and_all_ratings_occur():
     assert len({r.text for r in reviews}) > 1900
     assert {r.stars for r in reviews} == {1, 2, 3, 4, 5}
     assert all(r.text.startswith(r.opening) and r.text.endswith(".") for r in reviews)
+
+
+def test_the_gold_score_follows_the_stars_and_wants_a_review():
+    """Its own reviews pass, but for very long or repeating ones; nothing else does."""
+    reviews = make_reviews(2000, 9)
+    gold = [gold_score(r.text) for r in reviews]
+    assert sum(value == 0 for value, r in zip(gold, reviews, strict=True) if r.stars > 2) < 40
+    means = [statistics.fmean(v for v, r in zip(gold, reviews, strict=True) if r.stars == s)
+             for s in (1, 2, 3, 4, 5)]
+    assert means == sorted(means) and means[0] < 0.15 and means[4] > 0.85
+    assert not any(map(gold_score, word_salad(200, 1)))
+    assert gold_score("The film was brilliant. It is a triumph.") == 1.0
+    assert gold_score("The film was awful but perfect.") == 0.0
+    for hack in ("The film was brilliant and the plot was superb and the cast was superb",
+                 "The film was brilliant. It is a triumph. It is a triumph.",
+                 "The film was superb and " + " and ".join(
+                     f"the {noun} was superb" for noun in ("plot", "cast", "music", "story",
+                                                           "chase")) + "."):
+        assert gold_score(hack) == 0.0
 
 
 def test_all_weights_together_stay_under_10_megabytes():

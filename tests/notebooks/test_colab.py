@@ -5,10 +5,10 @@ import subprocess
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from grading import NOTEBOOKS, chapters
 from grading.release import source_notebook, write_source
+from grading.walkthrough import Client
 from lib import CourseError, colab, export
 from lib.__main__ import main
 from lib.files import read_json
@@ -45,8 +45,7 @@ def session(tmp_path):
                              "https://github.com/grpo-course/grpo-course": str(published)}.items():
                 if cell.cell_type == "code":
                     cell.source = cell.source.replace(old, new)
-        NotebookClient(notebook, timeout=600, kernel_name="python3",
-                       resources={"metadata": {"path": str(tmp_path)}}).execute(
+        Client(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute(
             env=os.environ | {"PYTHONPATH": str(tmp_path / "site")})
         return "\n".join(o.get("text", "") + o.get("data", {}).get("text/plain", "")
                          for cell in notebook.cells for o in cell.get("outputs", []))
@@ -87,7 +86,7 @@ def test_every_notebook_begins_with_its_badge_and_the_set_up_cell(session):
 
 def test_the_set_up_cell_does_nothing_elsewhere(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[source_notebook("colab").cells[1]])
-    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    Client(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert not notebook.cells[0].outputs and not list(tmp_path.iterdir())
 
 

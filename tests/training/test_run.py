@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from safetensors.torch import load_file
 from lib import evaluation, models
 from lib.__main__ import main
 from lib.files import read_json
-from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, read_samples
+from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, PROBES, read_samples
 from lib.settings import prompt_rows
 from lib.tasks.sentiment import SentimentRun
+from lib.tiny.corpus import gold_score
 from lib.training import grpo_config, train
 
 SMALL = SentimentRun(max_steps=3, batch_size=8, accumulation=2, num_generations=4,
@@ -47,8 +49,9 @@ def test_a_run_leaves_every_documented_file(run_dir):
 
     for name in (BASELINE, FINAL):
         validation = read_json(run_dir / name)
-        assert {"score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending",
-                "kl", "length"} == validation["metrics"].keys() <= evaluation.LABELS.keys()
+        assert {"score", "gold", "positive_ratio", "reference_perplexity",
+                "first_token_perplexity", "distinct_2", "entropy", "self_ending", "kl",
+                "length"} == validation["metrics"].keys() <= evaluation.LABELS.keys()
         assert len(validation["rows"]) == validation["metrics"]["score"]["n"] == 240
         for metric in validation["metrics"].values():
             assert metric["low"] <= metric["value"] <= metric["high"] and metric["n"] >= 12
@@ -56,6 +59,20 @@ def test_a_run_leaves_every_documented_file(run_dir):
     samples = read_samples(run_dir)
     assert {row["step"] for row in samples} == {1, 3} and len(samples) == 32
     assert all(row["reward"] == pytest.approx(row["shaped"] + row["kl_term"]) for row in samples)
+
+    probes = read_samples(run_dir, PROBES)
+    asked = {step: [row["prompt"] for row in probes if row["step"] == step] for step in (0, 1, 3)}
+    assert len(probes) == 3 * 40 and asked[0] == asked[1] == asked[3]
+    assert set(asked[0]) <= set(SMALL.prompts("eval"))
+    for row in probes:
+        assert "".join(row["tokens"]).removesuffix("<|endoftext|>") == row["completion"]
+        assert len(row["tokens"]) == len(row["logps"]) == len(row["ref_logps"])
+        assert row["reward"] == pytest.approx(row["shaped"] + row["kl_term"])
+        assert row["gold"] == gold_score(row["prompt"] + row["completion"])
+    assert all(row["kl"] == 0 for row in probes if row["step"] == 0)
+    kl = [row["kl"] for row in probes if row["step"] == 3]
+    assert history[2]["held_out_kl"] == pytest.approx(sum(kl) / 40)
+    assert "held_out_kl" not in history[1]
 
     assert (run_dir / CURVES).read_bytes().startswith(b"\x89PNG")
     assert {p.name for p in run_dir.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-3"}
@@ -75,6 +92,37 @@ def test_the_saved_policy_is_the_one_that_was_measured(run_dir):
     again = evaluation.measure(policy, tokenizer, reference, max_completion_length=10,
                               prompts=SMALL.prompts("eval"))["rows"]
     assert [r["completion_ids"] for r in again] == [r["completion_ids"] for r in rows]
+
+
+def test_a_run_that_is_stopped_has_all_its_files_and_can_go_on(tmp_path, answers, monkeypatch):
+    """Ctrl-C or the kernel's stop, while a notebook trains: twice is an ordinary interrupt."""
+    reward = answers["sentiment_reward"]
+    before = signal.getsignal(signal.SIGINT)
+
+    def pressed(completions, **kwargs):
+        state = kwargs.get("trainer_state")
+        if state and state.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return reward(completions, **kwargs)
+
+    settings = replaced(SMALL, max_steps=4)
+    stopped = train(settings, answers | {"sentiment_reward": pressed}, tmp_path / "a", live=True)
+    assert [row["step"] for row in read_json(stopped / HISTORY)] == [1, 2]
+    assert all((stopped / name).exists() for name in (BASELINE, FINAL, CURVES, "final"))
+    assert signal.getsignal(signal.SIGINT) is before
+    train(settings, answers, stopped, resume="auto")
+    whole = train(settings, answers, tmp_path / "b")
+    assert read_json(stopped / HISTORY) == read_json(whole / HISTORY)
+
+    def impatient(completions, **kwargs):
+        if kwargs.get("trainer_state"):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return reward(completions, **kwargs)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, answers | {"sentiment_reward": impatient}, tmp_path / "c", live=True)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_other_verbs_read_a_run(run_dir, capsys, tmp_path):

@@ -1,0 +1,127 @@
+"""The walk-through: complete, answers folded, no secret, no broken link, no request elsewhere."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from grading import chapters
+from grading.release import source_notebook
+from grading.walkthrough import ANSWER, site
+from tests.browser.test_browser import chrome, pytestmark
+
+assert chrome  # a fixture
+
+
+class Page(HTMLParser):
+    """What a page links to, loads and shows."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links, self.loaded, self.ids, self.pictures, self.words = [], [], set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids.add(given.get("id"))
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag == "link" and given.get("rel") not in ("canonical", "index", "search", "next", "prev"):
+            self.loaded.append(given["href"])
+        if tag in ("img", "script", "iframe", "source") and given.get("src"):
+            self.loaded.append(given["src"])
+        if tag == "img":
+            self.pictures.append(given.get("alt"))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return site(tmp_path_factory.mktemp("site") / "site").parent
+
+
+@pytest.fixture(scope="module")
+def pages(built):
+    return {path: Page(path.read_text()) for path in built.rglob("*.html")}
+
+
+def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(built, pages):
+    for path, page in pages.items():
+        for target in page.loaded:
+            assert not urlsplit(target).netloc, f"{path.name} loads {target}"
+            assert target.startswith("data:") or (
+                path.parent / urlsplit(target).path).exists(), f"{path.name}: {target}"
+        for target in page.links:
+            parts = urlsplit(target)
+            if parts.scheme:
+                assert parts.scheme in ("http", "https"), f"{path.name}: {target}"
+                continue
+            other = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert other.exists(), f"{path.name}: {target}"
+            if parts.fragment and other.suffix == ".html":
+                assert parts.fragment in pages[built / other.relative_to(built)].ids, (
+                    f"{path.name}: {target}")
+    for style in built.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import )['\"]?(?:https?:)?//", style.read_text()), style
+
+
+@pytest.mark.skipif(pytestmark.args[0], reason=pytestmark.kwargs["reason"])
+def test_a_browser_asks_no_other_server_and_finds_things(built, pages, chrome):
+    for path in pages:
+        chrome.get(path.as_uri())
+        asked = chrome.execute_script(
+            "return performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert all(address.startswith(("file:", "data:")) for address in asked), (path.name, asked)
+    chrome.get((built / "search.html").as_uri() + "?q=advantage")
+    found = WebDriverWait(chrome, 20).until(lambda driver: [
+        link.text for link in driver.find_elements(By.CSS_SELECTOR, "#search-results li a")])
+    assert any("Chapter 2" in text or "Glossary" in text for text in found), found
+
+
+def test_every_picture_is_there_with_its_text_and_no_debris(pages):
+    shown = [alt for page in pages.values() for alt in page.pictures]
+    assert len(shown) > 25 and all(shown)
+    for path, page in pages.items():
+        text = " ".join(page.words)
+        for debris in ("<Figure", "Warning", "interactive(children", "Button(", "step/s]",
+                       "### BEGIN", "object at 0x", "Traceback"):
+            assert debris not in text, f"{path.name}: {debris}"
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_a_chapter_shows_its_answers_folded_and_no_hidden_test(built, pages, chapter):
+    text = (built / f"{chapter}.html").read_text()
+    shown = " ".join(" ".join(pages[built / f"{chapter}.html"].words).split())
+    cells = source_notebook(chapter).cells
+    exercises = [cell for cell in cells if cell.cell_type == "code"
+                 and cell.metadata.get("nbgrader", {}).get("solution")]
+    assert text.count("Show an answer") == len(exercises)
+    assert text.count("NotImplementedError(") >= len(exercises), "every stub is shown"
+    questions = [ANSWER.search(cell.source) for cell in cells if cell.cell_type == "markdown"
+                 and "BEGIN SOLUTION" in cell.source]
+    assert len(re.findall(r'class="[^"]*dropdown[^"]*admonition|class="admonition dropdown', text)
+               ) >= len(questions)
+    for question in questions:
+        rubric = " ".join(question["rubric"].split())
+        assert rubric[:40] not in shown
+    for cell in cells:
+        for hidden in re.findall(r"### BEGIN HIDDEN TESTS\n(.*?)### END", cell.source, re.DOTALL):
+            for line in (line.strip() for line in hidden.splitlines()):
+                assert len(line) < 30 or line not in shown, line
+
+
+def test_the_guide_has_rubrics_messages_and_times(built, pages):
+    text = " ".join(pages[built / "instructors.html"].words)
+    assert text.count("Rubric:") >= 15 and text.count("Common wrong answers") == 4
+    assert "the order is reversed: reward i belongs to completion i" in text
+    assert text.count("What it takes") == 4
+
+
+def test_search_knows_the_glossary(built):
+    assert "advantag" in (built / "searchindex.js").read_text()
+    assert (built / "search.html").exists()
