@@ -3,6 +3,7 @@
     python -m grading bundle student
 """
 
+import contextlib
 import subprocess
 import zipfile
 from pathlib import Path
@@ -23,10 +24,12 @@ LEFT_OUT = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", "runs", "cours
 
 def course_files() -> list[Path]:
     """The course's files, relative: what git tracks, else what lies here and is not made."""
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listing.returncode == 0 and listing.stdout:
-        return sorted(path for path in map(Path, filter(None, listing.stdout.split("\0")))
-                      if (ROOT / path).is_file())
+    with contextlib.suppress(OSError):  # no git here
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True,
+                                 text=True).stdout
+        if listing:
+            return sorted(path for path in map(Path, filter(None, listing.split("\0")))
+                          if (ROOT / path).is_file())
     return sorted(path for path in (p.relative_to(ROOT) for p in ROOT.rglob("*") if p.is_file())
                   if not LEFT_OUT & set(path.parts) and ".egg-info" not in str(path)
                   and path.suffix != ".zip")

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -29,17 +30,20 @@ from grading import ROOT, chapters
 from grading.faults import judge
 from grading.release import generate, source_notebook
 from lib import CourseError
-from lib.files import digests, write_json, write_text
+from lib.files import digests, read_json, write_json, write_text
 from lib.preflight import TIMINGS
 
 BUILD, DOCS = ROOT / "build", ROOT / "docs"
+PEAKS = Path("/proc/self/clear_refs")  # Linux: peak memory can be read, and reset
 
 
 def course_digest(chapter: str) -> str:
-    """What an executed chapter depends on: its notebook and all of lib but the timings."""
-    files = {name: digest for name, digest in digests(ROOT / "lib", TIMINGS.name).items()
+    """What an executed chapter depends on: its notebook, all of lib, and the libraries."""
+    files = {name: digest for name, digest in digests(ROOT / "lib").items()
              if not name.endswith(".pyc")}
-    return hashlib.sha256(repr((source_notebook(chapter).cells, files)).encode()).hexdigest()
+    versions = [version(name) for name in ("torch", "transformers", "trl", "ipywidgets")]
+    return hashlib.sha256(repr((source_notebook(chapter).cells, files, versions)).encode()
+                          ).hexdigest()
 
 
 class _Output(OutputWidget):
@@ -96,7 +100,8 @@ def executed(chapter: str, again: bool = False) -> nbformat.NotebookNode:
         notebook = source_notebook(chapter)
         notebook.metadata["course"] = digest
         shutil.rmtree(folder / "runs", ignore_errors=True)
-        Measured(notebook, resources={"metadata": {"path": str(folder)}}).execute()
+        client = Measured if PEAKS.exists() else Client
+        client(notebook, resources={"metadata": {"path": str(folder)}}).execute()
         write_text(path, nbformat.writes(notebook))
         return notebook
 
@@ -125,7 +130,7 @@ def machine() -> str:
 
 def timings() -> Path:
     """Execute every chapter anew and write what each section costs."""
-    if not Path("/proc/self/clear_refs").exists():
+    if not PEAKS.exists():
         raise CourseError("peak memory is read from /proc, so timings are measured on Linux only")
     write_json(TIMINGS, {"machine": machine(), "chapters": {
         chapter: section_costs(executed(chapter, again=True))
@@ -173,8 +178,6 @@ def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNo
     if output.get("name") == "stderr":
         return []
     if view := data.get("application/vnd.jupyter.widget-view+json"):
-        if any(name in data["text/plain"] for name in ("step/s", "token/s", "it/s")):
-            return []  # a progress bar that has gone
         widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
         return [shown for inner in outputs_of(view["model_id"], widgets)
                 for shown in reader_outputs(inner, notebook, pictures)]
@@ -189,8 +192,8 @@ def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNo
 
 
 def outputs_of(model: str, widgets: dict) -> list[nbformat.NotebookNode]:
-    """The outputs that a widget and its children hold."""
-    state = widgets[model]["state"]
+    """The outputs that a widget and its children hold; none of one that was closed."""
+    state = widgets.get(model, {}).get("state", {})
     inner = [nbformat.from_dict(output) for output in state.get("outputs", [])]
     for child in state.get("children", []):
         inner += outputs_of(child.removeprefix("IPY_MODEL_"), widgets)
@@ -210,16 +213,16 @@ def rubrics(chapter: str) -> str:
 
 def wrong_answers(chapter: str) -> str:
     """What the visible check says of each planted fault, as a Markdown table."""
-    rows = [f"| {v.variant.exercise} | {v.variant.name} | "
+    rows = [f"| {v.variant.exercise.removeprefix('ex')} | {v.variant.name} | "
             f"{(v.check or 'passes; the hidden test sees it').replace('|', chr(92) + '|')} |"
             for v in judge(chapter) if v.variant.kind == "fault"]
     return "\n".join(["| exercise | wrong answer | what the check says |", "|---|---|---|", *rows])
 
 
-def costs(chapter: str, notebook) -> str:
-    """Minutes and memory of a chapter's sections, as a Markdown table."""
+def costs(chapter: str) -> str:
+    """The stored minutes and memory of a chapter's sections, as a Markdown table."""
     rows = [f"| {row['title']} | {row['seconds'] / 60:.1f} | {row['mib']} |"
-            for row in section_costs(notebook)]
+            for row in read_json(TIMINGS)["chapters"][chapter]]
     return "\n".join(["| section | minutes | MiB |", "|---|---|---|", *rows])
 
 
@@ -232,13 +235,12 @@ def stage(source: Path) -> None:
     guide = []
     for chapter in tqdm(chapters(), desc="chapters", unit="chapter"):
         solved = executed(chapter)
-        costs_here = costs(chapter, solved)
         released = nbformat.read(generate(BUILD / "site-course", chapter), as_version=4)
         solved.cells = reader_cells(solved, released, pictures)
         solved.metadata.pop("widgets", None)
         title = solved.cells[0].source.splitlines()[0].removeprefix("# ")
         nbformat.write(solved, source / f"{chapter}.ipynb")
-        guide.append(f"## {title}\n\n### What it takes\n\n{costs_here}\n\n### Rubrics\n\n"
+        guide.append(f"## {title}\n\n### What it takes\n\n{costs(chapter)}\n\n### Rubrics\n\n"
                      f"{rubrics(chapter)}\n\n### Common wrong answers\n\n"
                      f"{wrong_answers(chapter)}\n")
     with (source / "instructors.md").open("a", encoding="utf-8") as file:
@@ -248,11 +250,12 @@ def stage(source: Path) -> None:
 def site(out: Path) -> Path:
     """Build the site into out; the start page. Raises CourseError with Sphinx's first warning."""
     (BUILD / "site-course").mkdir(parents=True, exist_ok=True)
-    stage(BUILD / "site-source")
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html", "-E",
-         "-d", str(BUILD / "doctrees"), str(BUILD / "site-source"), str(out)],
-        capture_output=True, text=True)
+    with FileLock(BUILD / "site.lock"):
+        stage(BUILD / "site-source")
+        done = subprocess.run(
+            [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html", "-E",
+             "-d", str(BUILD / "doctrees"), str(BUILD / "site-source"), str(out)],
+            capture_output=True, text=True)
     if done.returncode:
         raise CourseError(f"Sphinx: {(done.stderr.strip() or done.stdout.strip())[:2000]}")
     return out / "index.html"

@@ -16,7 +16,7 @@ from transformers import StoppingCriteria
 from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
-from lib.monitor import BASELINE, FINAL, HISTORY, new_alarms
+from lib.monitor import BASELINE, FINAL, HISTORY, close, new_alarms
 from lib.scoring import get_sentiment_scores
 from lib.tasks import run_class
 
@@ -51,10 +51,12 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
                    delay=2)
         how = ({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
                if temperature else {"do_sample": False})
-        out = model.generate(**batch, max_new_tokens=max_completion_length,
-                             pad_token_id=tokenizer.pad_token_id,
-                             stopping_criteria=[_Tick(bar)], **how)
-        bar.close()
+        try:
+            out = model.generate(**batch, max_new_tokens=max_completion_length,
+                                 pad_token_id=tokenizer.pad_token_id,
+                                 stopping_criteria=[_Tick(bar)], **how)
+        finally:
+            close(bar)
     completions = out[:, batch["input_ids"].shape[1]:].tolist()
     ends = [row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
             for row in completions]

@@ -24,6 +24,9 @@ def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor)
     return -cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
 
 
+LOGITS = 2**27  # at most so many at a time: half a GiB in float32, and as much again to sum them
+
+
 def completion_logprobs(model, prompt_ids: list[list[int]], completion_ids: list[list[int]],
                         pad_token_id: int, batch_size: int = 64) -> list[list[float]]:
     """Log-probs of every completion token, its first and its EOS included.
@@ -35,6 +38,8 @@ def completion_logprobs(model, prompt_ids: list[list[int]], completion_ids: list
     if not all(prompt_ids):
         raise ValueError("a prompt is empty: its completion's first token has no context")
     rows = [list(p) + list(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
+    logits_a_row = max(map(len, rows), default=1) * model.config.vocab_size
+    batch_size = max(1, min(batch_size, LOGITS // logits_a_row))
     result = []
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]

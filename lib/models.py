@@ -86,16 +86,21 @@ def scorer_path(model: str, scorer: str | None = None) -> str:
     return HUB_SCORER
 
 
+def behind_proxy() -> bool:
+    """Whether the Hub is asked through a proxy."""
+    return bool(urllib.request.getproxies().get(urlsplit(constants.ENDPOINT).scheme))
+
+
 @cache
-def hub_reachable(seconds: float = 5.0) -> bool:
+def hub_reachable() -> bool:
     """Whether the Hub answers; asked once a process. The Hub's own client would retry for half
     a minute. Behind a proxy the answer is left to that client."""
-    endpoint = urlsplit(constants.ENDPOINT)
-    if urllib.request.getproxies().get(endpoint.scheme):
+    if behind_proxy():
         return True
+    endpoint = urlsplit(constants.ENDPOINT)
     try:
         address = (endpoint.hostname, endpoint.port or (80 if endpoint.scheme == "http" else 443))
-        socket.create_connection(address, seconds).close()
+        socket.create_connection(address, 5.0).close()
         return True
     except OSError:
         return False

@@ -70,7 +70,8 @@ class RunRecorder(TrainerCallback):
         self.history = [row for row in history if row["step"] <= step]
         write_json(self.run_dir / HISTORY, self.history)
         for name in (SAMPLES, PROBES):
-            kept = [row for row in read_samples(self.run_dir, name) if row["step"] <= step]
+            # From the start the probes of step 0 are asked again.
+            kept = [row for row in read_samples(self.run_dir, name) if 0 < step >= row["step"]]
             (self.run_dir / name).write_text("".join(map(_line, kept)), encoding="utf-8")
 
     def _append(self, name: str, step: int, rows: list[dict]) -> None:
@@ -90,8 +91,7 @@ class RunRecorder(TrainerCallback):
             self._append(SAMPLES, step, self.reward.rows)  # first: the probes are rewarded too
             rows = self.probe(model)
             self._append(PROBES, step, rows)
-            self.history[-1] |= {f"held_out_{key}": statistics.fmean(row[key] for row in rows)
-                                 for key in ("kl", "gold") if rows[0].get(key) is not None}
+            self.history[-1]["held_out_kl"] = statistics.fmean(row["kl"] for row in rows)
         write_json(self.run_dir / HISTORY, self.history)
 
     def on_save(self, args, state, control, **kwargs):
@@ -213,6 +213,7 @@ class Stop(TrainerCallback):
     def __exit__(self, *error) -> None:
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
+        self._say("stopped by an error")
 
     def interrupt(self, *_) -> None:
         if self.asked.is_set():  # asked twice: do not wait for the step
@@ -242,10 +243,21 @@ class Stop(TrainerCallback):
         early = state.global_step < state.max_steps
         said = f"{'stopped after' if early else 'trained'} {state.global_step}" + (
             f" of {state.max_steps}" * early) + " steps"
+        if early and not self.handle:
+            print(said)
+        self._say(said)
+
+    def _say(self, said: str) -> None:
+        """Put what happened in the button's place."""
         if self.handle:
             self.handle.update({"text/plain": said}, raw=True)
-        elif early:
-            print(said)
+            self.handle = None
+
+
+def close(bar) -> None:
+    """Close a bar wherever it stands; a notebook would keep an unfinished one, in red."""
+    bar.total = bar.n
+    bar.close()
 
 
 class Progress(TrainerCallback):
@@ -263,4 +275,4 @@ class Progress(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
+        close(self.bar)

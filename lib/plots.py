@@ -173,8 +173,8 @@ def hacking(proxy: list[dict], names: dict[str, str], fired: dict[str, int | Non
     top.legend(fontsize=8)
     for i, (key, name) in enumerate(names.items()):
         values = [row[key] / proxy[0][key] for row in proxy]
-        below.plot(steps, values, label=name, linestyle=DASHES[i % 3], **_style(i + 2) | {
-            "marker": ""})
+        below.plot(steps, values, label=name, linestyle=DASHES[i % 3], markersize=5,
+                   **_style(i + 2))
         if fired[key] is not None:
             below.plot(fired[key], values[steps.index(fired[key])], "x", color=COLOURS[i + 2],
                        markersize=10, markeredgewidth=3)

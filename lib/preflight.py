@@ -42,7 +42,7 @@ def advice(device: torch.device) -> str:
 def network() -> bool:
     """Whether models can be fetched; nothing is asked where HF_HUB_OFFLINE forbids it."""
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-    return not offline and models.hub_reachable(2.0)
+    return not offline and models.hub_reachable()
 
 
 def memory(device: torch.device) -> str:
@@ -66,8 +66,8 @@ def sections(chapter: str) -> list[str]:
     total = sum(row["seconds"] for row in rows)
     rows = [*rows, {"title": "all", "seconds": total, "mib": max(row["mib"] for row in rows)}]
     return [f"measured with tier tiny on {timings['machine']}:",
-            f"  {'section':<48} {'minutes':>7} {'MiB':>6}",
-            *(f"  {row['title'][:48]:<48} {row['seconds'] / 60:7.1f} {row['mib']:6.0f}"
+            f"  {'section':<60} {'minutes':>7} {'MiB':>6}",
+            *(f"  {row['title'][:60]:<60} {row['seconds'] / 60:7.1f} {row['mib']:6.0f}"
               for row in rows)]
 
 
@@ -78,7 +78,8 @@ def report(chapter: str | None = None) -> str:
         f"CPU, {torch.get_num_threads()} threads")
     dtype = next((k for k, on in models.precision(device).items() if on), "fp32")
     rows = [("device", f"{name}, {dtype}; {memory(device)}"),
-            ("network", "the Hub answers" if network() else "none: offline models only"),
+            ("network", "none: offline models only" if not network() else
+             "through a proxy, not tried" if models.behind_proxy() else "the Hub answers"),
             ("versions", f"Python {platform.python_version()}, torch {torch.__version__},"),
             ("", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES[:3])),
             ("tier", advice(device))]

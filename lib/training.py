@@ -190,9 +190,10 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     stop = monitor.Stop(live)
     callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
     callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
-    with _told_when_disk_is_full(run_dir), stop:
-        policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
-                              callbacks)
+    with _told_when_disk_is_full(run_dir):
+        with stop:
+            policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
+                                  callbacks)
         _finish(run_dir, policy, tokenizer, recorder.history, measure)
     trackers.report(settings, run_dir)
     return run_dir

@@ -10,7 +10,7 @@ import ipywidgets
 import numpy as np
 from IPython.display import HTML, display
 
-from lib import grading, plots
+from lib import CourseError, grading, plots
 from lib.evaluation import grid, text_metrics
 from lib.monitor import PROBES, read_samples
 
@@ -55,13 +55,15 @@ def show_table(columns: dict[str, dict]) -> None:
 
 def surprise(logp: float) -> str:
     """Background of a token by its log-prob: white at 0, full orange at -6 nats and below."""
-    return f"rgba(230,159,0,{min(-logp / 6, 1):.2f})"
+    share = min(-logp / 6, 1)
+    return f"rgb({255 - 25 * share:.0f},{255 - 96 * share:.0f},{255 - 255 * share:.0f})"
 
 
 def tokens_html(row: dict) -> str:
     """A completion's tokens, each on a background that says how unlikely the reference finds it."""
     return "".join(
-        f"<span style='background:{surprise(logp)}' title='{logp:.2f} nats'>{escape(token)}</span>"
+        f"<span style='background:{surprise(logp)};color:#000' title='{logp:.2f} nats'>"
+        f"{escape(token)}</span>"
         for token, logp in zip(row["tokens"], row["ref_logps"], strict=True))
 
 
@@ -77,18 +79,29 @@ def samples_html(rows: list[dict]) -> str:
                    for name in ("reward", *(part.replace("_", " ") for part in parts)))
     body = "".join(
         "<tr>" + "".join(f"<td>{row[key]:.2f}</td>" for key in ("reward", *parts))
-        + f"<td style='text-align:left'>{tokens_html(row)}{'' if row['ended'] else ' ...'}<br>"
-        f"<small>least likely: {escape(row['tokens'][i])!r}, {row['ref_logps'][i]:.1f} nats; "
-        f"mean {fmean(row['ref_logps']):.2f}</small></td></tr>"
+        + "<td style='text-align:left'><span style='white-space:pre-wrap'>"
+        f"{tokens_html(row)}</span>{'' if row['ended'] else ' ...'}"
+        f"<details><summary>least likely: {escape(row['tokens'][i])!r}, "
+        f"{row['ref_logps'][i]:.1f} nats; mean {fmean(row['ref_logps']):.2f}</summary>"
+        + ", ".join(f"{escape(token)!r} {logp:.1f}" for token, logp in
+                    zip(row["tokens"], row["ref_logps"], strict=True)) + "</details></td></tr>"
         for row in rows for i in [int(np.argmin(row["ref_logps"]))])
     return (f"<p><b>{escape(rows[0]['prompt'])}</b></p><table><thead><tr>{head}"
-            "<th scope='col' style='text-align:left'>completion (the darker, the less likely under "
-            f"the reference; ... is cut off)</th></tr></thead><tbody>{body}</tbody></table>")
+            "<th scope='col' style='text-align:left'>completion (the stronger the orange, the less "
+            "likely under the reference; ... is cut off)</th></tr></thead><tbody>"
+            f"{body}</tbody></table>")
+
+
+def read_probes(run_dir) -> list[dict]:
+    """The rows of a run's probes.jsonl; raises CourseError when there are none."""
+    if probes := read_samples(run_dir, PROBES):
+        return probes
+    raise CourseError(f"{run_dir} holds no {PROBES}; train it (again)")
 
 
 def sample_browser(run_dir) -> None:
     """What a run answered to held-out prompts as it trained: choose a prompt, move the step."""
-    probes = read_samples(run_dir, PROBES)
+    probes = read_probes(run_dir)
     steps, prompts = (list(dict.fromkeys(row[key] for row in probes)) for key in (
         "step", "prompt"))
 
@@ -99,7 +112,7 @@ def sample_browser(run_dir) -> None:
     _interactive(
         draw, step=ipywidgets.SelectionSlider(options=steps, value=steps[-1], **_slider("step")),
         prompt=ipywidgets.Dropdown(
-            options=[(prompt.strip().splitlines()[-1], prompt) for prompt in prompts],
+            options=[(" ".join(prompt.split()), prompt) for prompt in prompts],
             value=prompts[0], description="prompt"))
 
 
@@ -123,26 +136,36 @@ def signal_slider(signal_probability) -> None:
 def tilt(scores: list[float], beta: float) -> np.ndarray:
     """Probabilities of sampled texts under the policy that maximises E[score] - beta KL(pi||ref).
 
-    It is pi(x) = pi_ref(x) exp(score(x) / beta) / Z (Korbak et al. 2022, section 3); texts sampled
-    from the reference stand for it with equal weights.
+    It is pi(x) = pi_ref(x) exp(score(x) / beta) / Z (Korbak et al. 2022); texts sampled from the
+    reference stand for it with equal weights.
     """
     logits = np.asarray(scores, float) / beta
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
 
 
-def kl_slider(scores: list[float]) -> None:
-    """The distribution that training with a KL coefficient aims at, over texts of the base."""
+def kl_slider(rows: list[dict]) -> None:
+    """The distribution that GRPO with a KL coefficient aims at, over texts of the base.
+
+    rows: of a validation of the base policy, several for each prompt. GRPO divides rewards by
+    their group's standard deviation, so beta is weighed against score / spread.
+    """
+    groups = [[r["score"] for r in rows if r["prompt"] == prompt]
+              for prompt in dict.fromkeys(r["prompt"] for r in rows)]
+    spread = fmean(np.std(group, ddof=1) for group in groups)
+    scores = [row["score"] for row in rows]
+
     def draw(beta):
-        weights = tilt(scores, beta)
+        weights = tilt(scores, beta * spread)
         plots.show(plots.tilted(scores, list(weights), beta))
         there = weights[weights > 0]
-        print(f"beta = {beta:g}: expected score {weights @ np.asarray(scores):.2f}, KL(pi||ref) "
+        print(f"beta = {beta:g} at a spread of {spread:.2f}: expected score "
+              f"{weights @ np.asarray(scores):.2f}, KL(pi||ref) "
               f"{there @ np.log(there * len(scores)):.2f} nats, at most "
               f"{np.log(len(scores)):.2f} with {len(scores)} texts")
 
     _interactive(draw, beta=ipywidgets.SelectionSlider(
-        options=[0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0], value=0.2, **_slider("beta")))
+        options=[0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0, 5.0], value=0.2, **_slider("beta")))
 
 
 # Detector -> its name, and the range, as multiples of its value at step 0, outside which it fires.
@@ -161,7 +184,7 @@ def first_alarm(values: list[float], low: float, high: float) -> int | None:
 
 def hacking_lab(run_dir) -> None:
     """Proxy against gold over a run, and which detector of hacking fires first."""
-    probes = read_samples(run_dir, PROBES)
+    probes = read_probes(run_dir)
     if probes[0].get("gold") is None:
         print("No gold measure for this policy: the lab wants the tier tiny and its prompts.")
         return

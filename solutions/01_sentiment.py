@@ -217,7 +217,7 @@ widgets.shaping_slider(group, exponential_shaping)
 #
 # Now the real thing: TRL's `GRPOTrainer`, your reward, no restraint. Each step samples 64
 # completions (8 prompts, groups of 8), scores them, and takes one optimizer step. On two CPU
-# cores 40 steps take half a minute. The picture is redrawn while it trains; *Stop training* (or the
+# cores 40 steps take less than a minute. The picture is redrawn while it trains; *Stop training* (or the
 # kernel's own stop) ends the run after its step, with all its files written.
 
 # %%
@@ -259,7 +259,8 @@ if RUNS.get("no KL"):
 # grammar, and its author can be asked: a whole review by the grammar that says nothing twice
 # gets its stars, anything else gets 0. That is a **gold measure**: nobody trains on it. (The
 # classifier's score is the **proxy**. For gpt2 there is no such author; people's judgements come
-# closest.)
+# closest.) It is strict: more than four clauses in a row are too many, and a whole one-star review
+# gets the same 0 as gibberish.
 #
 # Every five steps the run answered the same held-out prompts. On the left proxy and gold on one
 # axis; on the right each detector relative to its value before training, with a cross where it
@@ -276,8 +277,8 @@ if RUNS.get("no KL"):
 #
 # The first detector fires only when gold is well past its best. Each has its blind spot:
 #
-# - **perplexity of the first token** never moves: the first word is still a fine adjective. What
-#   goes wrong goes wrong later.
+# - **perplexity of the first token** even falls a little: the first word is still a fine adjective.
+#   What goes wrong goes wrong later.
 # - **reference perplexity** averages over tokens: a long likely text hides a few absurd joints.
 # - **self-ending share** sees the endless ones only.
 # - **distinct-2** falls slowly: praise has many words.
@@ -530,7 +531,7 @@ plots.show(plots.two_fits(x, target, {
 # %% [markdown]
 # ## 5. Experiments
 #
-# Six more runs, 40 steps each, same seed, same everything else: about three minutes on two
+# Six more runs, 40 steps each, same seed, same everything else: about five minutes on two
 # CPU cores.
 #
 # 1. TRL's own term, per token and **in the loss**, with `beta` 0.05, 0.2 and 0.8,
@@ -546,15 +547,18 @@ plots.show(plots.two_fits(x, target, {
 #
 # $$\pi^*(x) \propto \pi_{\mathrm{ref}}(x)\, e^{r(x)/\beta}$$
 #
-# Below: forty of the base policy's reviews, equally likely at first, and their probabilities
-# under $\pi^*$. Move the slider from 2 to 0.01.
+# GRPO divides rewards by their group's standard deviation, so here $r$ is the score over its
+# spread within a prompt. Below: the base policy's reviews, equally likely at first, and their
+# probabilities under $\pi^*$. It is a sketch: it throws all prompts into one pot. Move the slider
+# from 5 to 0.02.
 
 # %%
-widgets.kl_slider([r["score"] for r in base["rows"][:40]])
+widgets.kl_slider(base["rows"])
 
 # %% [markdown]
 # At a large `beta` hardly anything changes; at a small one a handful of texts takes everything.
-# Nothing here says that these texts are *good*: the optimum believes the reward.
+# Nothing here says that these texts are *good*: the optimum believes the reward. Compare score and
+# KL with what the runs reach.
 
 # %%
 mine = {function.__name__: function for function in (

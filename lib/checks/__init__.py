@@ -4,8 +4,10 @@ A check compares with numbers worked out beforehand and with laws, so that it ho
 answer. Passing it is a good sign; the hidden tests try more inputs.
 """
 
+import traceback
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 
 import torch
 
@@ -16,19 +18,25 @@ from lib.rewards import gate
 def visible(check: Callable) -> Callable:
     """A check as a notebook's cell calls it: failing, it shows one red line and no traceback.
 
-    The traceback stays where the student's own function raised: its line is what helps.
+    The traceback stays where it leads into the student's own function: its line is what helps.
     """
     @wraps(check)
     def run(*args, **kwargs):
         try:
             return check(*args, **kwargs)
         except (AssertionError, NotImplementedError) as error:
-            if not error.__cause__:
+            if isinstance(error, NotImplementedError) or not (error.__cause__ or _theirs(error)):
                 line = f"{type(error).__name__}: {error}"
                 error._render_traceback_ = lambda: [line]  # IPython asks for it
             raise
 
     return run
+
+
+def _theirs(error: Exception) -> bool:
+    """Whether error was raised outside this package."""
+    *_, last = traceback.walk_tb(error.__traceback__)
+    return not Path(last[0].f_code.co_filename).is_relative_to(Path(__file__).parent)
 
 
 def close(got, right, tolerance: float = 1e-4) -> bool:

@@ -32,9 +32,10 @@ from lib.monitor import FINAL, HISTORY
 from tests.grading.corpus import CHAPTER, as_bytes, solved, wrong
 
 SCREENS = ROOT / "build" / "screens"
-pytestmark = pytest.mark.skipif(
+needs_browser = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
     reason="no chromium and chromedriver here")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")

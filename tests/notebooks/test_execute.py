@@ -71,6 +71,14 @@ def sentiment_claims(runs, notebook):
     assert hacked["self_ending"] < 0.5
     assert any("reward hacking" in line for line in evaluation.verdict(runs / "no_kl"))
     assert not any("reward hacking" in line for line in evaluation.verdict(runs / "beta_0.2"))
+    told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
+    best = re.search(r"gold is best at step (\d+): ([\d.]+), and ends at ([\d.]+); proxy ends at "
+                     r"([\d.]+)", told)
+    peak, gold, last, proxy = map(float, best.groups())
+    fired = [int(step) for step in re.findall(r"  fires at step (\d+)", told)]
+    assert 0 < peak < 40 and gold > 0.6 and last < 0.2 and proxy > 0.9
+    assert fired and min(fired) > peak, "the first detector fires when gold is past its best"
+    assert "perplexity of the first token  never fires" in told
     assert value["beta_0.8"]["score"] < kept["score"] and value["beta_0.8"]["kl"] < kept["kl"]
     for sharpened in (value["forward_bonus"], value["backward_penalty"]):
         assert sharpened["reference_perplexity"] < base["reference_perplexity"]

@@ -11,7 +11,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from grading import chapters
 from grading.release import source_notebook
 from grading.walkthrough import ANSWER, site
-from tests.browser.test_browser import chrome, pytestmark
+from tests.browser.test_browser import chrome, needs_browser
 
 assert chrome  # a fixture
 
@@ -70,7 +70,7 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(built, 
         assert not re.search(r"(?:url\(|@import )['\"]?(?:https?:)?//", style.read_text()), style
 
 
-@pytest.mark.skipif(pytestmark.args[0], reason=pytestmark.kwargs["reason"])
+@needs_browser
 def test_a_browser_asks_no_other_server_and_finds_things(built, pages, chrome):
     for path in pages:
         chrome.get(path.as_uri())

@@ -84,6 +84,13 @@ def test_killed_at_a_random_moment_then_resumed(whole, tmp_path, solved_notebook
     same(whole, run_dir)
 
 
+def test_a_run_without_a_whole_checkpoint_starts_over(whole, tmp_path, solved_notebook):
+    run_dir = tmp_path / "early"
+    shutil.copytree(whole, run_dir, ignore=shutil.ignore_patterns("checkpoint-*", "final*"))
+    finish(run_dir, solved_notebook, "--resume-from-checkpoint", "auto")
+    same(whole, run_dir)
+
+
 def test_a_damaged_checkpoint_is_skipped_with_a_word(whole, tmp_path, solved_notebook, capsys):
     run_dir = tmp_path / "damaged"
     shutil.copytree(whole, run_dir)
