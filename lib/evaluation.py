@@ -10,13 +10,13 @@ import statistics
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 from transformers import StoppingCriteria
 
 from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
-from lib.monitor import BASELINE, FINAL, HISTORY, close, new_alarms
+from lib.monitor import BASELINE, FINAL, HISTORY, new_alarms
+from lib.progress import close, progress
 from lib.scoring import get_sentiment_scores
 from lib.tasks import run_class
 
@@ -47,8 +47,7 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         batch = tokenizer(prompts, padding=True, return_tensors="pt").to(model.device)
-        bar = tqdm(total=max_completion_length, desc="generate", unit="token", leave=False,
-                   delay=2)
+        bar = progress(total=max_completion_length, desc="generate", unit="token")
         how = ({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
                if temperature else {"do_sample": False})
         try:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from lib.files import digests, write_json
+from lib.progress import close, in_kernel, progress
 
 HISTORY, SAMPLES, CURVES = "reward_history.json", "samples.jsonl", "curves.png"
 PROBES = "probes.jsonl"
@@ -180,12 +181,11 @@ class LivePlot(TrainerCallback):
             self.draw()
 
     def draw(self):
-        from IPython import get_ipython
         from IPython.display import display
 
         from lib import plots
 
-        if get_ipython() is None:
+        if not in_kernel():
             return
         picture = plots.image(plots.history({self.name: self.recorder.history}))
         if self.handle is None:
@@ -221,9 +221,7 @@ class Stop(TrainerCallback):
         self.asked.set()
 
     def on_train_begin(self, args, state, control, **kwargs):
-        from IPython import get_ipython
-
-        if self.live and hasattr(get_ipython(), "kernel"):
+        if self.live and in_kernel():
             import ipywidgets
             from IPython.display import display
 
@@ -254,19 +252,12 @@ class Stop(TrainerCallback):
             self.handle = None
 
 
-def close(bar) -> None:
-    """Close a bar wherever it stands; a notebook would keep an unfinished one, in red."""
-    bar.total = bar.n
-    bar.close()
-
-
 class Progress(TrainerCallback):
     """One progress bar for the run: steps, time left, reward and score."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        quiet = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train",
-                        unit="step", leave=False, mininterval=15 if quiet else 0.2)
+        self.bar = progress(total=state.max_steps, initial=state.global_step, desc="train",
+                            unit="step", delay=0)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "reward" in logs:

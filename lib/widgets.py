@@ -25,7 +25,9 @@ def _interactive(draw, **sliders) -> None:
     if grading():
         print("Skipped while grading.")
         return
-    display(ipywidgets.interactive(draw, **sliders))
+    bundle = ipywidgets.interactive(draw, **sliders)._repr_mimebundle_()
+    bundle["text/plain"] = "Sliders: run this cell again to move them."  # where no widget can live
+    display(bundle, raw=True)
 
 
 def shaping_slider(scores: list[float], shaping) -> None:
@@ -43,8 +45,16 @@ def shaping_slider(scores: list[float], shaping) -> None:
         options=[0.1, 0.15, 0.25, 0.5, 1.0, 2.0], value=0.25, **_slider("temperature T")))
 
 
+FOR_THE_LAB = ("first_token_perplexity", "entropy")
+
+
 def show_table(columns: dict[str, dict]) -> None:
-    """The metrics of each named validation: rows are policies, cells value [95 % interval] n."""
+    """The metrics of each named validation: rows are policies, cells value [95 % interval] n.
+
+    Those that only the hacking lab tells of are left out: the table has to fit.
+    """
+    columns = {name: {key: m for key, m in metrics.items() if key not in FOR_THE_LAB}
+               for name, metrics in columns.items()}
     rows = [[escape(cell).replace(" [", "<br>[") for cell in row]
             for row in zip(*grid(columns), strict=True)]
     head = "".join(f"<th scope='col'>{cell}</th>" for cell in rows[0])

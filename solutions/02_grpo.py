@@ -36,10 +36,10 @@ import random
 import statistics
 
 import torch
-from tqdm.auto import tqdm
 
 from lib import evaluation, grading, models, plots, preflight
 from lib.checks import grpo as checks
+from lib.progress import progress
 from lib.scoring import get_star_probs, use_scorer
 from lib.tasks import sentiment
 from lib.training import experiment
@@ -884,7 +884,7 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
                                   weight_decay=0.0)
     prompts, order = sentiment.prompts("train"), random.Random(seed)
     rows = []
-    for step in tqdm(range(1, steps + 1), leave=False):
+    for step in progress(range(1, steps + 1)):
         # 1. Generate: every prompt num_generations times, side by side.
         chosen = order.sample(prompts, completions // num_generations)
         batch = tokenizer([p for p in chosen for _ in range(num_generations)],
