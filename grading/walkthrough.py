@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import time
-from html import escape
 from importlib.metadata import version
 from pathlib import Path
 
@@ -138,6 +137,7 @@ def timings() -> Path:
     return TIMINGS
 
 
+EMBEDDED = re.compile(r'src="data:image/png;base64,([^"]+)"')
 SOLUTION = re.compile(r"^\s*### (?:BEGIN|END) SOLUTION\n?", re.MULTILINE)
 ANSWER = re.compile(r"### BEGIN SOLUTION\n(?P<answer>.*?)(?:\n\s*Rubric: (?P<rubric>.*?))?"
                     r"\n### END SOLUTION", re.DOTALL)
@@ -147,8 +147,7 @@ def reader_cells(solved, released, pictures: Path) -> list[nbformat.NotebookNode
     """The cells of an executed chapter as a reader sees them.
 
     Every exercise is followed by its answer, folded; questions have theirs in a fold, without
-    rubric. The badge, Colab's set-up and the graded tests are left out. Pictures go to files, so
-    that each keeps its alternative text.
+    rubric. The badge, Colab's set-up and the graded tests are left out. Pictures go to files.
     """
     stubs = {cell.id: cell.source for cell in released.cells}
     cells = []
@@ -181,13 +180,14 @@ def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNo
         widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
         return [shown for inner in outputs_of(view["model_id"], widgets)
                 for shown in reader_outputs(inner, notebook, pictures)]
-    if "image/png" in data:
-        picture = base64.b64decode(data["image/png"])
+    def to_file(match: re.Match) -> str:
+        picture = base64.b64decode(match[1])
         path = pictures / f"{hashlib.sha256(picture).hexdigest()[:16]}.png"
         path.write_bytes(picture)
-        alt = escape(output.metadata["image/png"]["alt"], quote=True)
-        return [nbformat.v4.new_output("display_data", {
-            "text/html": f'<img src="_static/pictures/{path.name}" alt="{alt}">'})]
+        return f'src="_static/pictures/{path.name}"'
+
+    if "text/html" in data:
+        data["text/html"] = EMBEDDED.sub(to_file, data["text/html"])
     return [output]
 
 

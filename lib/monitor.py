@@ -189,9 +189,9 @@ class LivePlot(TrainerCallback):
             return
         picture = plots.image(plots.history({self.name: self.recorder.history}))
         if self.handle is None:
-            self.handle = display(picture, display_id=True)
+            self.handle = display(picture, raw=True, display_id=True)
         else:
-            self.handle.update(picture)
+            self.handle.update(picture, raw=True)
 
 
 class Stop(TrainerCallback):

@@ -4,7 +4,9 @@
 saved with ``save`` carries it as a PNG text chunk.
 """
 
+import base64
 import io
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -75,18 +77,22 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def image(figure: Figure):
-    """The figure as an IPython image with alternative text."""
-    from IPython.display import Image
+def image(figure: Figure) -> dict[str, str]:
+    """The figure as a notebook's output: a picture with its alternative text, or the text alone.
 
-    return Image(data=png(figure), format="png", alt=figure.alt)
+    As HTML, because JupyterLab shows image/png without the text that its metadata hold.
+    """
+    data = base64.b64encode(png(figure)).decode()
+    alt = escape(figure.alt, quote=True)
+    return {"text/html": f'<img src="data:image/png;base64,{data}" alt="{alt}">',
+            "text/plain": figure.alt}
 
 
 def show(figure: Figure) -> None:
     """Display the figure in the notebook, with its alternative text."""
     from IPython.display import display
 
-    display(image(figure))
+    display(image(figure), raw=True)
 
 
 def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = "-",
