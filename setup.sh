@@ -139,8 +139,9 @@ case $FIRST in
   site) exec "$PY" -m grading site "$@" ;;
   test)
     "$PY" -m ruff check .
-    # The long ones first, or the last of them runs alone.
-    tiers=(tests/notebooks tests/training tests/browser tests/grading tests/fast)
+    # Each of two workers begins with half of this list: one with the first chapters, the other
+    # soon with tests/browser, which executes the last ones.
+    tiers=(tests/notebooks tests/training tests/fast tests/browser tests/grading)
     [ $# -gt 0 ] && tiers=("${@/#/tests/}")
     case " ${tiers[*]} " in *" tests/browser "*) browser ;; esac
     exec "$PY" -m pytest -n auto --maxprocesses 4 --dist worksteal "${tiers[@]}" ;;

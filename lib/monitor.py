@@ -49,8 +49,8 @@ def read_samples(run_dir: Path, name: str = SAMPLES) -> list[dict]:
 
 
 class RunRecorder(TrainerCallback):
-    """Writes one history row a step and, every sample_every steps, the completions of a step
-    and the answers to the probes: the same held-out prompts each time.
+    """Writes one history row a step, every sample_every steps the completions of a step, and now
+    and then the answers to the probes: the same held-out prompts each time.
 
     Also seals checkpoints: a checkpoint without a seal, or with other bytes than its seal
     says, was cut short by a kill and is not resumed from.
@@ -90,6 +90,7 @@ class RunRecorder(TrainerCallback):
         self.history.append(history_row(step, step / self.steps_per_epoch, logs))
         if step == 1 or step % self.sample_every == 0 or step == state.max_steps:
             self._append(SAMPLES, step, self.reward.rows)  # first: the probes are rewarded too
+        if now_and_then(state):
             rows = self.probe(model)
             self._append(PROBES, step, rows)
             self.history[-1]["held_out_kl"] = statistics.fmean(row["kl"] for row in rows)
@@ -97,6 +98,12 @@ class RunRecorder(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         seal(self.run_dir / f"checkpoint-{state.global_step}")
+
+
+def now_and_then(state) -> bool:
+    """Whether this step is one of about ten of a run, at least five steps apart, and the last."""
+    every = max(5, -(-state.max_steps // 10))
+    return state.global_step % every == 0 or state.global_step == state.max_steps
 
 
 def _line(row: dict) -> str:
@@ -165,19 +172,19 @@ class HealthAlarms(TrainerCallback):
 
 
 class LivePlot(TrainerCallback):
-    """Redraws the curves of a run in the notebook, every so many steps. Nothing elsewhere."""
+    """Redraws the curves of a run in the notebook, now and then. Nothing elsewhere."""
 
-    def __init__(self, recorder: RunRecorder, name: str, every: int = 5):
-        self.recorder, self.name, self.every, self.handle = recorder, name, every, None
+    def __init__(self, recorder: RunRecorder, name: str):
+        self.recorder, self.name, self.handle = recorder, name, None
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "reward" not in logs:
             return
-        if state.global_step % self.every == 0:
+        if now_and_then(state):
             self.draw()
 
     def on_train_end(self, args, state, control, **kwargs):
-        if self.recorder.history:
+        if self.recorder.history and not now_and_then(state):  # stopped in between
             self.draw()
 
     def draw(self):

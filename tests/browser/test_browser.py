@@ -204,26 +204,34 @@ def test_a_student_solves_moves_and_stops(chrome, tmp_path):
         lab.screen("5_samples", lab.cell('widgets.sample_browser(RUNS["no KL"])'))
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """One server for all solved chapters: its folder and its address."""
+    folder = tmp_path_factory.mktemp("library")
+    with jupyter(folder) as address:
+        yield folder, address
+
+
 @pytest.mark.parametrize("chapter", chapters()[::-1])  # test_chapters begins at the other end
-def test_a_solved_chapter_looks_right(chrome, tmp_path, chapter):
+def test_a_solved_chapter_looks_right(chrome, library, chapter):
     """Opened as it was saved: pictures and sliders are there, and no debris of any kind."""
-    nbformat.write(executed(chapter), tmp_path / f"{chapter}.ipynb")
-    with jupyter(tmp_path) as address:
-        lab = Lab(chrome, address, f"{chapter}.ipynb")
-        cells = [cell for cell in lab.cells() if cell.find_elements(By.CSS_SELECTOR, "img")]
-        assert len(cells) >= 2
-        for i, cell in enumerate((lab.cells()[3], cells[len(cells) // 2], cells[-1])):
-            lab.screen(f"{chapter}_{i}", cell)
-        shown = "\n".join(area.text for area in chrome.find_elements(
-            By.CSS_SELECTOR, ".jp-OutputArea"))
-        for debris in ("<Figure", "Warning", "Traceback", "interactive(", "Error displaying",
-                       "it/s]", "step/s]", "token/s]"):
-            assert debris not in shown, debris
-        for picture in chrome.find_elements(By.CSS_SELECTOR, ".jp-OutputArea img"):
-            assert picture.get_attribute("alt"), picture.get_attribute("outerHTML")[:200]
-            room = picture.find_element(
-                By.XPATH, "ancestor::*[contains(@class, 'jp-OutputArea-child')][1]").size["width"]
-            assert picture.size["width"] <= room + 1, "a picture is clipped"
+    folder, address = library
+    nbformat.write(executed(chapter), folder / f"{chapter}.ipynb")
+    lab = Lab(chrome, address, f"{chapter}.ipynb")
+    cells = [cell for cell in lab.cells() if cell.find_elements(By.CSS_SELECTOR, "img")]
+    assert len(cells) >= 2
+    for i, cell in enumerate((lab.cells()[3], cells[len(cells) // 2], cells[-1])):
+        lab.screen(f"{chapter}_{i}", cell)
+    shown = "\n".join(area.text for area in chrome.find_elements(
+        By.CSS_SELECTOR, ".jp-OutputArea"))
+    for debris in ("<Figure", "Warning", "Traceback", "interactive(", "Error displaying",
+                   "it/s]", "step/s]", "token/s]"):
+        assert debris not in shown, debris
+    for picture in chrome.find_elements(By.CSS_SELECTOR, ".jp-OutputArea img"):
+        assert picture.get_attribute("alt"), picture.get_attribute("outerHTML")[:200]
+        room = picture.find_element(
+            By.XPATH, "ancestor::*[contains(@class, 'jp-OutputArea-child')][1]").size["width"]
+        assert picture.size["width"] <= room + 1, "a picture is clipped"
 
 
 def test_formgrader_opens_and_shows_the_grades(chrome, tmp_path):
