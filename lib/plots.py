@@ -150,6 +150,7 @@ def history(histories: dict[str, list[dict]]) -> Figure:
                 axis.plot(*zip(*points, strict=True), label=name, linestyle=DASHES[i % 3],
                           **_style(i) | {"marker": ""})
         axis.set(title=title, xlabel="step", ylabel=unit)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if unit == "share":
             axis.set_ylim(-0.03, 1.03)
     for axis in axes[len(shown):]:

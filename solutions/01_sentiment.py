@@ -230,8 +230,8 @@ if RUNS.get("no KL"):
     widgets.sample_browser(RUNS["no KL"])
 
 # %% [markdown]
-# Move the step: the same held-out prompts, as the policy answered them then. A token is the darker
-# the less likely the reference finds it; point at one for its log-prob.
+# Move the step: the same held-out prompts, as the policy answered them then. The stronger a token's
+# orange, the less likely the reference finds it; the line below opens the list of log-probs.
 #
 # At the end the score is close to 1, and the reviews are nonsense: piles of praise, most of them cut off
 # at the length limit. This is **reward hacking**. The classifier has never seen such text; it
