@@ -1,5 +1,6 @@
 """Sphinx's settings of the walk-through; ``python -m grading site`` calls it. Offline."""
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 project, author = "GRPO, hands on", "the GRPO course"
@@ -25,20 +26,14 @@ def _math(self, node, display):
 
 def _inline(self, node):
     _math(self, node, "inline")
-    raise _skip()
+    raise SkipNode
 
 
 def _block(self, node):
     self.body.append(self.starttag(node, "div", CLASS="math"))
     _math(self, node, "block")
     self.body.append("</div>\n")
-    raise _skip()
-
-
-def _skip():
-    from docutils.nodes import SkipNode
-
-    return SkipNode()
+    raise SkipNode
 
 
 def setup(app):

@@ -149,9 +149,14 @@ def release(course: Path, only: list[str] | None = None) -> list[Path]:
     return written
 
 
+def _source(chapter: str) -> str:
+    """The text of all cells of a chapter."""
+    return "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
+
+
 def secrets(chapter: str) -> set[str]:
     """Every line of a chapter's solutions and hidden tests that nothing public holds too."""
-    source = "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
+    source = _source(chapter)
     public = {line.strip() for line in SECRET.sub("", source).splitlines()}
     hidden = {line.strip() for match in SECRET.finditer(source)
               for line in match[2].splitlines()}
@@ -178,8 +183,8 @@ def _flat(code: str) -> str:
 
 @cache
 def _bodies(chapter: str) -> list[str]:
-    source = "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
-    return sorted(body for match in SECRET.finditer(source) if len(body := _flat(match[2])) > 30)
+    return sorted(body for match in SECRET.finditer(_source(chapter))
+                  if len(body := _flat(match[2])) > 30)
 
 
 def problems(released: Path = NOTEBOOKS) -> list[str]:
