@@ -12,6 +12,7 @@ from lib import evaluation, models
 from lib.__main__ import main
 from lib.files import read_json
 from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, PROBES, read_samples
+from lib.scoring import use_scorer
 from lib.settings import prompt_rows
 from lib.tasks.sentiment import SentimentRun
 from lib.tiny.corpus import gold_score
@@ -197,6 +198,14 @@ def lookalikes(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def another_scorer():
+    """A run may choose its own scorer; the tests after it get the tiny one back."""
+    yield
+    use_scorer(str(models.TINY_SCORER))
+
+
+@pytest.mark.usefixtures("another_scorer")
 @pytest.mark.parametrize("peft", [[], ["--use_peft"]], ids=["full", "lora"])
 def test_gpt2_and_the_hub_scorer_go_through_the_same_code(
         lookalikes, tmp_path, solved_notebook, peft):
