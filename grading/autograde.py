@@ -313,7 +313,7 @@ def _on_cluster(assignment, work: Work, isolation, address) -> Outcomes:
         raise CourseError("dask.distributed is not installed; pip install 'grpo-course[cluster]'"
                           ) from None
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout="5s")
     except (OSError, ValueError) as error:
         raise CourseError(f"no Dask scheduler answers at {address}: {error}") from None
     with client:

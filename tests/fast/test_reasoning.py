@@ -1,8 +1,7 @@
 """Chapter 4: data, rewards on real rows, prompts, chat log, export."""
 
 import json
-import subprocess
-import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from grading.faults import reference
 from grading.release import write_source
 from lib import CourseError, chat, models
 from lib.__main__ import main
+from lib.chat import append
 from lib.checks import reasoning as checks
 from lib.rewards import WeightedRewards
 from lib.tasks.reasoning import (
@@ -173,14 +173,18 @@ def test_chat_writes_reasoning_and_answer_apart(tmp_path):
 
 
 def test_lines_of_several_writers_do_not_mix(tmp_path):
-    code = ("import sys; from pathlib import Path; from lib.chat import append\n"
-            "for i in range(60): append(Path(sys.argv[1]), {'writer': sys.argv[2], 'i': i,"
-            " 'text': 'x' * 20000})")
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log"), str(w)])
-               for w in range(3)]
-    assert [w.wait() for w in writers] == [0, 0, 0]
+    def write(writer):
+        for i in range(60):
+            append(tmp_path / "log", {"writer": writer, "i": i, "text": "x" * 20000})
+
+    writers = [get_context("fork").Process(target=write, args=(w,)) for w in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    for w in "012":
+    for w in range(3):
         assert [row["i"] for row in rows if row["writer"] == w] == list(range(60))
 
 

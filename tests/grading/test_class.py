@@ -29,7 +29,7 @@ STUDENTS = {}
 for _i, (_name, _answer) in enumerate({
         "right": as_bytes(solved()), "wrong": as_bytes(wrong()), "none": b"{",
         "crash": HOSTILE["os._exit"], "claim": HOSTILE["another kernel"]}.items()):
-    STUDENTS |= {f"{_name}{n}": _answer for n in range(3)}
+    STUDENTS |= {f"{_name}{n}": _answer for n in range(2)}
 
 
 def place(course: Path, students=STUDENTS) -> None:
