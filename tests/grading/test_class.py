@@ -72,7 +72,7 @@ def test_killed_and_run_again(tmp_path, undisturbed, kill):
     rng, done = random.Random(), 0
     process = subprocess.Popen(command(tmp_path, "--workers", str(kill)), start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wanted = rng.randint(0, len(STUDENTS) - 1)
+    wanted = rng.randint(1, len(STUDENTS) - 1)  # not while it still imports torch
     while done < wanted and process.poll() is None:
         done = len(list((tmp_path / "autograded").glob("*/*/*.ipynb")))
         time.sleep(0.01)
