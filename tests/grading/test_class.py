@@ -1,6 +1,7 @@
 """A whole class: killed and run again, with any number of workers, on a cluster, out and in."""
 
 import csv
+import gc
 import io
 import json
 import multiprocessing
@@ -20,8 +21,9 @@ from nbgrader.api import Gradebook
 from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
 
+from grading import execute
 from grading.__main__ import main
-from grading.autograde import autograde
+from grading.autograde import Grader, autograde
 from grading.release import config, generate, run_nbgrader
 from tests.grading.corpus import BROKEN, CHAPTER, HOSTILE, as_bytes, cell, solved, wrong
 
@@ -88,6 +90,19 @@ def test_grades_do_not_depend_on_order_or_workers(tmp_path, undisturbed):
     place(tmp_path, dict(reversed(STUDENTS.items())))
     assert main(command(tmp_path, "--workers", "2")[3:]) == 0
     assert grades(tmp_path) == undisturbed
+
+
+def test_a_submission_leaves_nothing_in_memory(tmp_path):
+    """So a large class takes no more of it than a small one."""
+    generate(tmp_path, CHAPTER)
+    with Grader(tmp_path, CHAPTER) as grader:
+        assignment, objects = grader.assignment, []
+    for _ in range(3):
+        for student in ("right0", "crash0", "none0"):
+            execute.grade(assignment, STUDENTS[student])
+        gc.collect()
+        objects.append(len(gc.get_objects()))
+    assert objects[2] - objects[1] < 100, objects
 
 
 def test_on_a_cluster_that_loses_a_worker(tmp_path, undisturbed):
