@@ -113,10 +113,15 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
                       linestyle={"o": "", "o-": "-", "-": DASHES[i % 3]}[style],
                       markersize=max(9 - 2 * i, 4), **look)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.legend(fontsize=8, framealpha=0.5)
         if names:
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.invert_yaxis()
+    if len(content) > 1 and len({tuple(curves) for curves in content.values()}) == 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+                      fontsize=8, frameon=False)
+    else:
+        for axis in axes[:len(content)]:
+            axis.legend(fontsize=8, framealpha=0.5)
     figure.alt = alt
     return figure
 
@@ -148,7 +153,7 @@ def history(histories: dict[str, list[dict]]) -> Figure:
             points = [(r["step"], r[key]) for r in rows if key in r]
             if points:
                 axis.plot(*zip(*points, strict=True), label=name, linestyle=DASHES[i % 3],
-                          **_style(i) | {"marker": ""})
+                          **_style(i) | {"marker": "" if points[1:] else "o"})
         axis.set(title=title, xlabel="step", ylabel=unit)
         axis.xaxis.get_major_locator().set_params(integer=True)
         if unit == "share":
