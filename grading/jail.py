@@ -18,6 +18,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import sys
 import sysconfig
 import threading
@@ -281,15 +282,9 @@ class Jail:
         except (OSError, JailError, ValueError) as error:
             from grading import wire
 
-            wire.send(socket_of(channel), {"failed": f"{type(error).__name__}: {error}"})
+            wire.send(socket.socket(fileno=channel),
+                      {"failed": f"{type(error).__name__}: {error}"})
             os._exit(1)
-
-
-def socket_of(fd: int):
-    """The socket behind a file descriptor."""
-    import socket
-
-    return socket.socket(fileno=fd)
 
 
 def keep_only(fd: int) -> None:

@@ -23,7 +23,6 @@ class Namespace(dict):
         super().__init__({"__name__": "__main__", "__builtins__": builtins, "display": print,
                           "get_ipython": lambda: IPythonStandIn(self), "input": lambda *_: ""})
         self.left_out: dict[str, ast.stmt] = {}  # name -> the statement that binds it
-        self.running: set[int] = set()
 
     def run(self, source: str, whole: bool) -> None:
         """Run a cell; raises what its code raises when whole, else nothing."""
@@ -49,13 +48,9 @@ class Namespace(dict):
                 return action()
             except NameError as error:
                 statement = self.left_out.pop(error.name, None)
-                if statement is None or id(statement) in self.running:
+                if statement is None:
                     raise
-                self.running.add(id(statement))
-                try:
-                    self.recover(lambda wanted=statement: self._execute(wanted))
-                finally:
-                    self.running.discard(id(statement))
+                self.recover(lambda wanted=statement: self._execute(wanted))
         return action()
 
     def _execute(self, statement: ast.stmt) -> None:

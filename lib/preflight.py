@@ -57,18 +57,22 @@ def memory(device: torch.device) -> str:
     return text
 
 
+def total(parts: list[dict]) -> tuple[float, int]:
+    """Minutes and peak MiB of all sections of a chapter."""
+    return sum(part["seconds"] for part in parts) / 60, max(part["mib"] for part in parts)
+
+
 def sections(chapter: str) -> list[str]:
     """The measured minutes and peak memory of a chapter's sections, as lines; none unmeasured."""
     timings = read_json(TIMINGS)
-    rows = timings["chapters"].get(chapter, [])
-    if not rows:
+    parts = timings["chapters"].get(chapter, [])
+    if not parts:
         return []
-    total = sum(row["seconds"] for row in rows)
-    rows = [*rows, {"title": "all", "seconds": total, "mib": max(row["mib"] for row in rows)}]
+    rows = [(part["title"], part["seconds"] / 60, part["mib"]) for part in parts]
     return [f"measured with tier tiny on {timings['machine']}:",
             f"  {'section':<60} {'minutes':>7} {'MiB':>6}",
-            *(f"  {row['title'][:60]:<60} {row['seconds'] / 60:7.1f} {row['mib']:6.0f}"
-              for row in rows)]
+            *(f"  {title[:60]:<60} {minutes:7.1f} {mib:6.0f}"
+              for title, minutes, mib in [*rows, ("all", *total(parts))])]
 
 
 def report(chapter: str | None = None) -> str:
@@ -87,8 +91,11 @@ def report(chapter: str | None = None) -> str:
         lines = sections(chapter)
     else:
         rows += [("Python", sys.executable),
-                 ("libraries", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES)),
+                 ("libraries", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES[3:])),
                  ("disk", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free here")]
-        lines = [f"{name}: {' '.join(sections(name)[-1].split())} (minutes, MiB)"
-                 for name in read_json(TIMINGS)["chapters"]]
+        for name, parts in read_json(TIMINGS)["chapters"].items():
+            minutes, mib = total(parts)
+            rows.append((f"chapter {int(name[:2])}",
+                         f"{minutes:.0f} minutes, {mib} MiB with tier tiny, as measured"))
+        lines = []
     return "\n".join([f"{key:>9}  {value}" for key, value in rows] + lines)
