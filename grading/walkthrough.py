@@ -57,10 +57,11 @@ class _Output(OutputWidget):
 
 
 class Client(NotebookClient):
-    """An nbclient whose sliders cannot stop it."""
+    """An nbclient whose sliders cannot stop it, and whose kernel is no news on the screen."""
 
     def __init__(self, notebook, **kwargs):
-        super().__init__(notebook, **{"timeout": 3600, "kernel_name": "python3"} | kwargs)
+        super().__init__(notebook, **{"timeout": 3600, "kernel_name": "python3",
+                                      "extra_arguments": ["--log-level=ERROR"]} | kwargs)
         self.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _Output
 
 
