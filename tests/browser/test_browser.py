@@ -223,7 +223,7 @@ def test_a_solved_chapter_looks_right(chrome, library, chapter):
     lab = Lab(chrome, address, f"{chapter}.ipynb")
     cells = lab.wait(lambda: [  # JupyterLab puts cells in place one after the other
         cell for cell in lab.cells() if cell.find_elements(By.CSS_SELECTOR, "img")][1:])
-    for i, cell in enumerate((lab.cells()[3], cells[len(cells) // 2], cells[-1])):
+    for i, cell in enumerate((lab.cells()[3], cells[(len(cells) - 1) // 2], cells[-1])):
         lab.screen(f"{chapter}_{i}", cell)
     shown = "\n".join(area.text for area in chrome.find_elements(
         By.CSS_SELECTOR, ".jp-OutputArea"))
