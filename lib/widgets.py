@@ -3,6 +3,7 @@
 Without a live front end each shows its first picture.
 """
 
+import re
 from html import escape
 from statistics import fmean
 
@@ -48,6 +49,9 @@ def shaping_slider(scores: list[float], shaping) -> None:
 FOR_THE_LAB = ("first_token_perplexity", "entropy")
 
 
+CELL = "white-space:nowrap; font-size:85%; padding:4px"  # nine columns in JupyterLab's width
+
+
 def show_table(columns: dict[str, dict]) -> None:
     """The metrics of each named validation: rows are policies, cells value [95 % interval] n.
 
@@ -55,11 +59,12 @@ def show_table(columns: dict[str, dict]) -> None:
     """
     columns = {name: {key: m for key, m in metrics.items() if key not in FOR_THE_LAB}
                for name, metrics in columns.items()}
-    rows = [[escape(cell).replace(" [", "<br>[") for cell in row]
+    rows = [[re.sub(r" (?=\[|n=)", "<br>", escape(cell)) for cell in row]
             for row in zip(*grid(columns), strict=True)]
     head = "".join(f"<th scope='col'>{cell}</th>" for cell in rows[0])
     body = "".join("<tr><th scope='row'>" + row[0] + "</th>"
-                   + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows[1:])
+                   + "".join(f"<td style='{CELL}'>{cell}</td>" for cell in row[1:]) + "</tr>"
+                   for row in rows[1:])
     display(HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
 
 
