@@ -17,6 +17,8 @@ def build_parser() -> Parser:
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
     release = verbs.add_parser("release", help="generate the students' notebooks")
     release.add_argument("chapter", nargs="*", help="default: all")
+    release.add_argument("--overwrite", action="store_true",
+                         help="replace notebooks that hold answers of your own")
     verbs.add_parser("selfcheck", help="are the released notebooks fresh and free of answers?")
     grade = verbs.add_parser("autograde", help="grade the submissions of an assignment")
     grade.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
@@ -35,8 +37,10 @@ def build_parser() -> Parser:
     for verb in (grade, back):
         verb.add_argument("--student", action="append", help="only this one; may be repeated")
     take.add_argument("download", type=Path, help="a folder or a zip file")
-    take.add_argument("--class-list", type=Path, metavar="FILE.csv")
-    take.add_argument("--due", type=datetime.fromisoformat, metavar="YYYY-MM-DDTHH:MM")
+    take.add_argument("--class-list", type=Path, metavar="FILE.csv",
+                      help="columns id,first_name,last_name,email,lms_user_id; remembered")
+    take.add_argument("--due", type=moment, metavar="YYYY-MM-DDTHH:MM",
+                      help="local time, unless it names a zone; remembered")
     give.add_argument("--format", choices=("plain", "canvas", "moodle"), default="plain")
     for verb in (release, grade, back, take, give):
         verb.add_argument("--course", type=Path, default=COURSE, help="nbgrader course folder")
@@ -53,11 +57,19 @@ def build_parser() -> Parser:
     return parser
 
 
+def moment(text: str) -> datetime:
+    """A date and time of day."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write YYYY-MM-DDTHH:MM") from None
+
+
 def run(args: argparse.Namespace) -> None:
     if args.verb == "release":
         from grading.release import release
 
-        for path in release(args.course, args.chapter):
+        for path in release(args.course, args.chapter, args.overwrite):
             print(f"released {path}")
     elif args.verb == "selfcheck":
         from grading.release import problems
@@ -90,8 +102,10 @@ def run(args: argparse.Namespace) -> None:
     elif args.verb == "collect":
         from grading.collect import collect
 
-        print("\n".join(collect(args.course, args.assignment, args.download, args.class_list,
-                                args.due)))
+        lines = collect(args.course, args.assignment, args.download, args.class_list, args.due)
+        print("\n".join(lines))
+        if lines[0].startswith("0 "):
+            raise CourseError("nothing was collected; the lines above say why")
     elif args.verb == "export":
         from grading.collect import export
 

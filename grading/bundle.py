@@ -14,9 +14,9 @@ from lib import CourseError
 from lib.files import atomic
 
 FOLDER = "grpo-course"  # what the zip unpacks to
-# The student's part of the course; the README's other parts are in the instructor's.
+# The student's part of the course; its README ends where the instructors' begins.
 STUDENT = ("notebooks/", "lib/", "setup.sh", "pyproject.toml", "environment.yml", "README.md",
-           "LICENSE")
+           "LICENSE", "docs/troubleshooting.md", "docs/glossary.md")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # of every member: the same course gives the same bytes
 LEFT_OUT = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", "runs", "course", "site", "build",
             ".pytest_cache", ".ruff_cache", ".hypothesis", "setup.log"}
@@ -42,17 +42,21 @@ def bundle(audience: str, out: Path | None = None) -> Path:
     """
     out = out or Path(f"grpo-{audience}.zip")
     files = course_files()
+    wrong = problems()
     if audience == "student":
         files = [path for path in files if str(path).startswith(STUDENT)]
-        if wrong := problems() + [
-                f"{path} holds an answer of {chapter}: {answer}" for path in files
-                for chapter in chapters() for answer in whole_answers(
-                    (ROOT / path).read_text(encoding="utf-8", errors="replace"), chapter)]:
-            raise CourseError("; ".join(wrong))
+        wrong += [f"{path} holds an answer of {chapter}: {answer}" for path in files
+                  for chapter in chapters() for answer in whole_answers(
+                      (ROOT / path).read_text(encoding="utf-8", errors="replace"), chapter)]
+    if wrong:
+        raise CourseError("; ".join(wrong))
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
         for path in files:
             member = zipfile.ZipInfo(f"{FOLDER}/{path}", MOMENT)
             member.external_attr = (ROOT / path).stat().st_mode << 16
             member.compress_type = zipfile.ZIP_DEFLATED
-            zipped.writestr(member, (ROOT / path).read_bytes())
+            data = (ROOT / path).read_bytes()
+            if audience == "student" and path.name == "README.md":
+                data = data.partition(b"\n## Instructors")[0]
+            zipped.writestr(member, data)
     return out

@@ -24,7 +24,7 @@ from lib import CourseError
 from lib.files import atomic, write_text
 
 CANVAS = re.compile(r"^(?P<name>[^_/]+)(?P<late>_LATE)?_(?P<lms>\d+)_\d+_.")
-MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<lms>\d+)_assignsubmission_file_")
+MOODLE = re.compile(r"^(?P<name>[^_/]+)_(?P<lms>\d+)_assignsubmission_file(?:_|$)")
 DASHED = re.compile(r"^(?P<name>[^/]+?) - .")
 COPY = re.compile(r"(?:-(\d{1,9})| ?\((\d{1,9})\))\.ipynb$")
 COLUMNS = ("id", "first_name", "last_name", "email", "lms_user_id")
@@ -127,7 +127,8 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
             due: datetime | None = None) -> list[str]:
     """Put the notebooks of a download into COURSE/submitted; returns a line for each problem.
 
-    With a class list, a notebook whose name fits no student, or two, is told and left alone.
+    With a class list, now or before, a notebook whose name fits no student, or two, is told and
+    left alone. due: the last one given counts; without a time zone it is local time.
     """
     if not (course / "gradebook.db").exists():
         raise CourseError(f"{course} holds no gradebook; run python -m grading release first")
@@ -135,19 +136,24 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     found = read_download(source)
     if not found:
         raise CourseError(f"no notebook in {source}")
+    due = due and due.astimezone(UTC)  # without a time zone: this machine's
     with open_gradebook(course) as book:
         for row in students:
             book.update_or_create_student(row["id"], **{
                 k: v or None for k, v in row.items() if k != "id"})
+        students = students or _known(book)
+        there = book.find_assignment(assignment)
         if due:
-            book.find_assignment(assignment).duedate = due.astimezone(UTC).replace(tzinfo=None)
+            there.duedate = due.replace(tzinfo=None)
             book.db.commit()
+        elif there.duedate:
+            due = there.duedate.replace(tzinfo=UTC)
     problems, chosen = [], {}
     for item in sorted(found, key=lambda f: (f.attempt, f.when, f.path)):
         student = _student(item, students) if students else key_id(item.name)
         earlier = chosen.get(student)
         if student is None:
-            problems.append(f"{item.path}: fits no single student of the class list")
+            problems.append(f"{item.path}: {item.name!r} fits no single student of the class list")
         elif earlier and not students and earlier.name != item.name:
             problems.append(f"{item.path}: would go to {student}, as {earlier.path} does; give a "
                             "class list")
@@ -165,6 +171,12 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     missing = sorted({row["id"] for row in students} - set(chosen))
     problems += [f"{student}: nothing handed in" for student in missing]
     return [f"{done} collected", *map(cells.one_line, problems)]
+
+
+def _known(book) -> list[dict[str, str]]:
+    """The class list that an earlier collect has put into the gradebook; else empty."""
+    rows = [{name: getattr(student, name) or "" for name in COLUMNS} for student in book.students]
+    return rows if any(row[name] for row in rows for name in COLUMNS[1:]) else []
 
 
 def key_id(name: str) -> str:
@@ -203,14 +215,15 @@ def export(course: Path, assignment: str, form: str = "plain") -> str:
             rows.append({
                 "id": student.id, "lms": student.lms_user_id or "", "email": student.email or "",
                 "name": f"{student.last_name or ''}, {student.first_name or ''}".strip(", "),
-                "score": notebook.score - late, "late": late, "max": notebook.max_score,
-                "by_hand": notebook.needs_manual_grade})
+                "section": "", "score": notebook.score - late, "late": late,
+                "max": notebook.max_score, "by_hand": notebook.needs_manual_grade})
     if not rows:
         raise CourseError(f"no grades for '{assignment}'; run python -m grading autograde first")
     columns = {
         "plain": {"student": "id", "name": "name", "score": "score", "max_score": "max",
                   "late_penalty": "late", "waits_for_manual_grade": "by_hand"},
-        "canvas": {"Student": "name", "ID": "lms", "SIS Login ID": "id", assignment: "score"},
+        "canvas": {"Student": "name", "ID": "lms", "SIS Login ID": "id", "Section": "section",
+                   assignment: "score"},
         "moodle": {"ID number": "id", "Full name": "name", "Email address": "email",
                    f"Assignment: {assignment}": "score"}}[form]
     table = io.StringIO()

@@ -32,7 +32,7 @@ td.points { text-align: right }
 <h1>{{ assignment }}</h1>
 <p>{{ student }}: <strong>{{ "%g" % score }} of {{ "%g" % max_score }} points</strong>
 {%- if late_penalty %}, {{ "%g" % late_penalty }} of them lost for being late{% endif %}
-{%- if waiting %}; {{ waiting }} answers are still to be graded by hand{% endif %}.</p>
+{%- if waiting %}; still to be graded by hand: {{ waiting }}{% endif %}.</p>
 {% if problem %}<p>Nothing could be graded: {{ problem }}.</p>{% endif %}
 <table>
 <thead><tr><th>exercise<th>points<th>remarks</tr></thead>
@@ -89,7 +89,7 @@ def contents(grader: Grader, student: str) -> dict | None:
         rows.append({
             "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
             "points": None if waits else grade.score, "max_points": grade.max_score,
-            "remark": cells.clean(" ".join(filter(None, remarks)))[:2000]})
+            "remark": cells.clean("; ".join(filter(None, remarks)))[:2000]})
     return {"student": student, "assignment": grader.name,
             "score": notebook.score - (notebook.late_submission_penalty or 0),
             "max_score": notebook.max_score, "late_penalty": notebook.late_submission_penalty or 0,

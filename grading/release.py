@@ -135,8 +135,25 @@ def page(name: str) -> str:
     return nbformat.writes(source_notebook(name)) + "\n"
 
 
-def release(course: Path, only: list[str] | None = None) -> list[Path]:
-    """Generate the chapters and put the student notebooks into ``notebooks/``."""
+def solved(path: Path) -> bool:
+    """Whether a notebook holds a student's answers: a solution cell whose stub is gone."""
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except (OSError, ValueError, AttributeError):
+        return False
+    return any(cell.metadata.get("nbgrader", {}).get("solution") and cell.cell_type == "code"
+               and "NotImplementedError" not in cell.source for cell in cells)
+
+
+def release(course: Path, only: list[str] | None = None, overwrite: bool = False) -> list[Path]:
+    """Generate the chapters and put the student notebooks into ``notebooks/``.
+
+    Raises CourseError where one there holds somebody's answers, unless overwrite.
+    """
+    if lost := [] if overwrite else [str(path) for path in (
+            NOTEBOOKS / f"{chapter}.ipynb" for chapter in only or chapters()) if solved(path)]:
+        raise CourseError(f"{', '.join(lost)} holds answers of your own; keep a copy elsewhere, "
+                          "then say --overwrite")
     NOTEBOOKS.mkdir(exist_ok=True)
     written = []
     for name in () if only else pages():

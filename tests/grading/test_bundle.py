@@ -30,7 +30,9 @@ def student(tmp_path_factory):
 def test_the_students_bundle_holds_no_answer(student):
     files = [path for path in student.rglob("*") if path.is_file()]
     assert {path.name for path in student.iterdir()} == {
-        "notebooks", "lib", "setup.sh", "pyproject.toml", "environment.yml", "README.md", "LICENSE"}
+        "notebooks", "lib", "setup.sh", "pyproject.toml", "environment.yml", "README.md", "LICENSE",
+        "docs"}
+    assert "Instructors" not in (student / "README.md").read_text()
     assert len(list((student / "notebooks").glob("0*.ipynb"))) == len(chapters())
     for path in files:
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -169,7 +169,7 @@ def test_collect_from_canvas_moodle_and_classroom(tmp_path, capsys):
     names = {
         "canvas": [f"doejane_LATE_123_9_{CHAPTER}.ipynb", f"doejane_123_10_{CHAPTER}-1.ipynb",
                    f"smithbob_456_11_{CHAPTER}.ipynb", f"nobody_000_12_{CHAPTER}.ipynb"],
-        "moodle": [f"Jane Doe_77_assignsubmission_file_/{CHAPTER}.ipynb",
+        "moodle": [f"Jane Doe_77_assignsubmission_file/{CHAPTER}.ipynb",
                    f"Bob Smith_78_assignsubmission_file_/Jane Doe - {CHAPTER} (2).ipynb"],
         "classroom": [f"Jane Doe - {CHAPTER}.ipynb", f"Jane Doe - {CHAPTER} (1).ipynb",
                       f"Bob Smith - {CHAPTER}.ipynb"],
@@ -215,6 +215,13 @@ def test_a_download_that_is_odd(tmp_path, capsys):
     there = {p.name for p in (tmp_path / "submitted").iterdir()}
     assert there >= {"李明", "王芳", "josé", "jos", "j_d"}
     assert main(["collect", CHAPTER, str(tmp_path / "none.zip"), "--course", str(tmp_path)]) == 2
+    (tmp_path / "class.csv").write_text("id,first_name\nzed,Zed\n")
+    assert main(["collect", CHAPTER, str(download), "--course", str(tmp_path), "--class-list",
+                 str(tmp_path / "class.csv")]) == 2
+    said = capsys.readouterr()
+    assert "'J.D.' fits no single student" in said.out and "nothing was collected" in said.err
+    assert main(["collect", CHAPTER, str(download), "--due", "01-12-2026"]) == 2
+    assert "write YYYY-MM-DDTHH:MM" in capsys.readouterr().err
 
 
 def test_late_work_and_the_table_of_grades(tmp_path, capsys):
@@ -229,14 +236,17 @@ def test_late_work_and_the_table_of_grades(tmp_path, capsys):
     assert main(["export", CHAPTER, *course]) == 2
     assert "no grades" in capsys.readouterr().err
     assert main(["collect", CHAPTER, str(download), *course, "--class-list",
-                 str(tmp_path / "class.csv"), "--due", "2026-11-25T12:00+00:00"]) == 0
+                 str(tmp_path / "class.csv"), "--due", "2026-11-25T12:00"]) == 0
+    assert main(["collect", CHAPTER, str(download), *course]) == 0, "both are remembered"
+    assert {p.name for p in (tmp_path / "submitted").iterdir()} == {"jdoe", "bs"}
     assert main(["autograde", CHAPTER, *course, "--workers", "1", "--late-percent", "10"]) == 0
     assert main(["feedback", CHAPTER, *course]) == 0
     page = (tmp_path / "feedback" / "jdoe" / CHAPTER / f"{CHAPTER}.html").read_text()
     assert "54 of 80 points" in page and "6 of them lost for being late" in page
     capsys.readouterr()
     for form, columns in {"plain": {"student": "jdoe", "score": "54", "late_penalty": "6"},
-                          "canvas": {"ID": "123", CHAPTER: "54", "Student": "Doe, Jane"},
+                          "canvas": {"ID": "123", "Section": "", CHAPTER: "54",
+                                     "Student": "Doe, Jane"},
                           "moodle": {"Email address": "jane@x.org"}}.items():
         assert main(["export", CHAPTER, *course, "--format", form]) == 0
         rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 
 from grading import NOTEBOOKS, ROOT, chapters
+from grading.__main__ import main
 from grading.release import generate, leaks, problems, secrets, source_notebook
 from lib import CourseError
 
@@ -53,6 +54,20 @@ def test_a_spoilt_release_is_told(tmp_path, spoil, message):
     spoil(notebook)
     nbformat.write(notebook, path)
     assert any(message in problem for problem in problems(folder))
+
+
+def test_a_notebook_with_answers_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setattr("grading.release.NOTEBOOKS", folder)
+    notebook = nbformat.read(folder / "01_sentiment.ipynb", as_version=4)
+    [cell] = [cell for cell in notebook.cells if cell.id == "ex1"]
+    cell.source = "def sentiment_reward(completions, **kwargs):\n    return [0.5]"
+    nbformat.write(notebook, folder / "01_sentiment.ipynb")
+    command = ["release", "--course", str(tmp_path / "course"), "01_sentiment"]
+    assert main(command) == 2
+    assert "01_sentiment.ipynb holds answers of your own" in capsys.readouterr().err
+    assert nbformat.read(folder / "01_sentiment.ipynb", as_version=4) == notebook
+    assert main([*command, "--overwrite"]) == 0 and main(command) == 0, "a stub is no answer"
 
 
 def test_a_leak_into_any_other_released_file_is_told(tmp_path):
