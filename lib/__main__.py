@@ -6,8 +6,10 @@ code 2; an interrupted run says how to go on.
 """
 
 import argparse
+import difflib
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib import CourseError
@@ -19,6 +21,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise CourseError(f"{message}; see {self.prog} --help")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """The verb's own parser complains of a flag: its help is the one that lists them."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self._option_string_actions, 1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}"
+                       + "".join(f"; did you mean {flag}?" for flag in near))
+        return known, unknown
 
 
 def dashes(argv: list[str]) -> list[str]:
@@ -159,6 +170,15 @@ def load_task_answers(args, settings) -> tuple[Path, dict]:
     return path, load_answers(path, settings.needed_answers())
 
 
+@contextmanager
+def solved(answers: Path | None):
+    """An exercise that is not solved is a user's mistake, in the file answers."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise CourseError(f"not solved yet in {answers}: {error}") from None
+
+
 def settings_of_flags(args):
     """The settings that the flags of train say, checked."""
     import importlib.util
@@ -184,10 +204,9 @@ def run_train(args) -> None:
     answers, functions = load_task_answers(args, settings)
     run_dir = args.output_dir or Path("runs") / args.task / settings.name()
     try:
-        train(settings, functions, run_dir, resume=args.resume_from_checkpoint,
-              overwrite=args.overwrite, refuse_hopeless=args.refuse_hopeless)
-    except NotImplementedError as error:
-        raise CourseError(f"not solved yet in {answers}: {error}") from None
+        with solved(answers):
+            train(settings, functions, run_dir, resume=args.resume_from_checkpoint,
+                  overwrite=args.overwrite, refuse_hopeless=args.refuse_hopeless)
     except KeyboardInterrupt:
         raise CourseError(f"interrupted; go on with the same command and "
                           f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
@@ -202,9 +221,11 @@ def run_evaluate(args) -> None:
     settings = evaluation.settings_of(args.task, list(policies.values()), {
         name: value for name, value in vars(args).items()
         if name in ("scorer", "prompt_file", "data") and value})
-    _, functions = load_task_answers(args, settings) if settings.judged_by_answers else (None, {})
-    results = evaluation.measure_all(settings, functions, policies, num_prompts=args.num_prompts,
-                                     seed=args.seed)
+    answers, functions = load_task_answers(args, settings) if settings.judged_by_answers else (
+        None, {})
+    with solved(answers):
+        results = evaluation.measure_all(settings, functions, policies,
+                                         num_prompts=args.num_prompts, seed=args.seed)
     print(evaluation.table({name: r["metrics"] for name, r in results.items()}))
     if args.save_plot:
         plots.save(plots.score_histogram(
@@ -257,8 +278,9 @@ def run_search(args) -> None:
     from lib.search import search
 
     settings = settings_of_flags(args)
-    answers = load_task_answers(args, settings)[1]
-    search(settings, answers, args.output_dir or Path("runs") / "search", args.trials)
+    answers, functions = load_task_answers(args, settings)
+    with solved(answers):
+        search(settings, functions, args.output_dir or Path("runs") / "search", args.trials)
 
 
 def run_preflight(args) -> None:

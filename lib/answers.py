@@ -35,7 +35,7 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
     namespace: dict = {"__name__": "answers", "__file__": str(path)}
     try:
         pieces = solution_cells(nbformat.read(path, as_version=4)) if path.suffix == ".ipynb" \
-            else [("file", path.read_text(encoding="utf-8"))]
+            else [("file", _script(path.read_text(encoding="utf-8")))]
     except (ValueError, OSError) as error:
         raise CourseError(f"{path} is not a readable notebook: {error}") from None
     except CourseError as error:
@@ -53,6 +53,13 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
         raise CourseError(f"{path} defines no function {', '.join(missing)}; start from the "
                           "course's notebook, whose solution cells have these names")
     return {name: namespace[name] for name in names}
+
+
+def _script(source: str) -> str:
+    """A Python file; not a whole notebook written as one, whose cells would train."""
+    if re.search(r"^# (%%|In ?\[)", source, re.MULTILINE):
+        raise CourseError("this is a notebook as a script; name the notebook itself (.ipynb)")
+    return source
 
 
 def solution_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from transformers import StoppingCriteria
 from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
-from lib.monitor import BASELINE, FINAL, HISTORY, new_alarms
+from lib.monitor import BASELINE, FINAL, HISTORY, finished, new_alarms
 from lib.progress import close, progress
 from lib.scoring import get_sentiment_scores
 from lib.tasks import run_class
@@ -210,7 +210,7 @@ def grid(columns: dict[str, dict]) -> list[list[str]]:
     """The metrics of each named validation side by side, as rows of text, a header row first."""
     def cell(m: dict) -> str:
         digits = 2 if abs(m["value"]) < 100 else 0
-        return (f"{m['value']:.{digits}f} [{m['low']:.{digits}f}, {m['high']:.{digits}f}] "
+        return (f"{m['value']:z.{digits}f} [{m['low']:z.{digits}f}, {m['high']:z.{digits}f}] "
                 f"n={m['n']}")
 
     return [["", *columns]] + [[label, *(cell(m[key]) for m in columns.values())]
@@ -240,7 +240,7 @@ def side_by_side(runs: dict[str, Path | None]) -> dict[str, dict]:
 
 def before_and_after(run: Path) -> tuple[dict, dict]:
     """The metrics of a finished run's baseline and final validation."""
-    return tuple(read_json(Path(run) / name)["metrics"] for name in (BASELINE, FINAL))
+    return tuple(read_json(finished(run) / name)["metrics"] for name in (BASELINE, FINAL))
 
 
 def rows(run: Path, which: str = FINAL) -> list[dict]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from lib import CourseError, models
 from lib.evaluation import before_and_after, grid
 from lib.files import atomic, digests, read_json
-from lib.monitor import BASELINE, CURVES, FINAL, HISTORY
+from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, finished
 
 SUMS = "SHA256SUMS"
 CARD = """---
@@ -59,10 +59,7 @@ def card(run_dir: Path, name: str) -> str:
 @contextmanager
 def exported(run_dir: str | Path, name: str) -> Iterator[Path]:
     """A temporary folder with everything that is exported of a finished run."""
-    run_dir = Path(run_dir)
-    if not (run_dir / FINAL).exists():
-        raise CourseError(f"{run_dir} is no finished run (no {FINAL}); finish it with "
-                          "--resume-from-checkpoint auto, then export")
+    run_dir = finished(run_dir)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / Path(name).name
         shutil.copytree(run_dir / "final", target)

@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from lib import CourseError
 from lib.files import read_json
+from lib.monitor import finished
 from lib.tiny import WEIGHTS
 
 TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy", "persona": WEIGHTS / "cartoon-policy",
@@ -59,7 +60,7 @@ def policy_path(model: str, task: str) -> str:
     if model == "tiny":
         return str(TINY_POLICIES[task])
     if (Path(model) / RUN_CONFIG).is_file() and not (Path(model) / "config.json").is_file():
-        return str(Path(model) / "final")
+        return str(finished(model) / "final")
     return model
 
 
@@ -108,7 +109,7 @@ def hub_reachable() -> bool:
 
 def _load(auto_class, path: str, **kwargs):
     """``from_pretrained`` with its many failures told in one line."""
-    if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+    if path.startswith((".", "/", "~", "runs/")) and not Path(path).expanduser().is_dir():
         raise CourseError(f"no such model folder: {path}")
     if not Path(path).is_dir() and not hub_reachable():
         kwargs["local_files_only"] = True  # what the cache holds still works
@@ -121,7 +122,7 @@ def _load(auto_class, path: str, **kwargs):
                               "build or save it again") from None
         raise CourseError(
             f"cannot get '{path}' from the Hugging Face Hub (no connection, no such id, or a "
-            "gated model); offline use --model tiny, or the path of a local folder") from None
+            "gated model); offline use tiny, or the path of a local folder") from None
     except Exception as error:  # safetensors and network libraries raise types of their own
         raise CourseError(f"cannot load '{path}': {type(error).__name__}: "
                           f"{str(error).strip().splitlines()[0]}") from None

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
+from lib import CourseError
 from lib.files import digests, write_json
 from lib.progress import close, in_kernel, progress
 
@@ -47,6 +48,16 @@ def read_samples(run_dir: Path, name: str = SAMPLES) -> list[dict]:
     path = Path(run_dir) / name
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def finished(run_dir: str | Path) -> Path:
+    """run_dir, where a run has come to its end. Raises CourseError where none has."""
+    if not Path(run_dir).is_dir():
+        raise CourseError(f"there is no run {run_dir}; ls runs/* shows those that are there")
+    if not (Path(run_dir) / FINAL).exists():
+        raise CourseError(f"{run_dir} is no finished run (no {FINAL}); finish it with train's "
+                          "--resume-from-checkpoint auto")
+    return Path(run_dir)
 
 
 class RunRecorder(TrainerCallback):

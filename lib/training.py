@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from lib import CourseError, grading, models, monitor, plots, trackers
+from lib import CourseError, brief, grading, models, monitor, plots, trackers
 from lib.evaluation import sample, sampled_rows
 from lib.files import read_json, write_json
 from lib.rewards import check_answers, conversations, gate, signal
@@ -209,8 +209,12 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, task: st
     if grading():
         print("Skipped while grading.")
         return None
-    return train(run_class(task)(**settings), answers, Path("runs") / run_dir,
-                 overwrite=True, live=live)
+    try:
+        return train(run_class(task)(**settings), answers, Path("runs") / run_dir,
+                     overwrite=True, live=live)
+    except NotImplementedError as error:
+        brief(error)
+        raise
 
 
 def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | None:

@@ -4,6 +4,7 @@ A check compares with numbers worked out beforehand and with laws, so that it ho
 answer. Passing it is a good sign; the hidden tests try more inputs.
 """
 
+import sysconfig
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -11,32 +12,38 @@ from pathlib import Path
 
 import torch
 
-from lib import CourseError
+from lib import CourseError, brief
 from lib.rewards import gate
 
 
 def visible(check: Callable) -> Callable:
-    """A check as a notebook's cell calls it: failing, it shows one red line and no traceback.
-
-    The traceback stays where it leads into the student's own function: its line is what helps.
+    """A check as a notebook's cell calls it: failing, it shows one red line and no traceback,
+    but for the lines of the student's own function that the error passed through.
     """
     @wraps(check)
     def run(*args, **kwargs):
         try:
             return check(*args, **kwargs)
-        except (AssertionError, NotImplementedError) as error:
-            if isinstance(error, NotImplementedError) or not (error.__cause__ or _theirs(error)):
-                line = f"{type(error).__name__}: {error}"
-                error._render_traceback_ = lambda: [line]  # IPython asks for it
+        except NotImplementedError as error:
+            brief(error)
+            raise
+        except AssertionError as error:
+            brief(error, *_theirs(error.__cause__ or error))
             raise
 
     return run
 
 
-def _theirs(error: Exception) -> bool:
-    """Whether error was raised outside this package."""
-    *_, last = traceback.walk_tb(error.__traceback__)
-    return not Path(last[0].f_code.co_filename).is_relative_to(Path(__file__).parent)
+LIB = Path(__file__).parents[1]
+NOT_THEIRS = (LIB, *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+
+
+def _theirs(error: Exception) -> list[str]:
+    """A traceback's lines, of the student's code that a check called alone."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next(i for i, frame in enumerate(frames) if Path(frame.filename).is_relative_to(LIB))
+    return traceback.format_list([frame for frame in frames[first:] if not any(
+        Path(frame.filename).is_relative_to(folder) for folder in NOT_THEIRS)])
 
 
 def close(got, right, tolerance: float = 1e-4) -> bool:
@@ -79,7 +86,7 @@ def attempt(function: Callable, hint: str, *args, **kwargs):
         raise
     except Exception as error:
         if isinstance(error, NameError):
-            hint = "does this name belong to another cell? Use your arguments"
+            hint = "is it spelt right? If it belongs to another cell, use your arguments"
         raise AssertionError(f"{function.__name__} raised {type(error).__name__}: {error}; "
                              f"{hint}") from error
 

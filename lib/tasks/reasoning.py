@@ -49,7 +49,8 @@ def _read_jsonl(path: Path) -> list[dict]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"cannot read the data file {path}: {error}") from None
+        raise CourseError(f"cannot read the data file {path}: "
+                          f"{getattr(error, 'strerror', None) or error}") from None
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

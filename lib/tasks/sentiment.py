@@ -38,7 +38,8 @@ def _read(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise CourseError(f"cannot read the prompts file {path}: {error}") from None
+        raise CourseError(f"cannot read the prompts file {path}: "
+                          f"{getattr(error, 'strerror', None) or error}") from None
     distinct = sorted({line for line in lines if line})
     if len(distinct) < 10:
         raise CourseError(f"{path} has {len(distinct)} distinct prompts, at least 10 are needed; "

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from lib import CourseError
 from lib.checks import sentiment as checks
 from lib.scoring import get_sentiment_scores, get_star_probs
 from tests.conftest import EXERCISES
@@ -119,6 +120,22 @@ WRONG = {
 def test_other_spellings_pass(name, function):
     function.__name__ = name
     getattr(checks, name)(function)
+
+
+def test_a_notebook_shows_the_students_line_and_no_other():
+    def exponential_shaping(scores, temperature):
+        return math.exp(scores / temperature)
+
+    def sentiment_reward(completions):
+        return get_sentiment_scores(completions)
+
+    for function, lines in ((exponential_shaping, 1), (sentiment_reward, 0)):
+        with pytest.raises(AssertionError) as caught:
+            getattr(checks, function.__name__)(function)
+        *above, line = caught.value._render_traceback_()
+        assert line == f"AssertionError: {caught.value}" and len(above) == lines
+        assert all(__file__ in text and "in exponential_shaping" in text for text in above)
+    assert CourseError("no such file")._render_traceback_() == ["CourseError: no such file"]
 
 
 @pytest.mark.parametrize("name, function, message", WRONG.values(), ids=WRONG)

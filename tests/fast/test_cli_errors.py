@@ -1,5 +1,7 @@
 """A user's mistake: one line that says what, where and what next; exit 2; nothing written."""
 
+import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 from grading.release import generate
 from lib import models
 from lib.__main__ import main
+from lib.tasks.sentiment import SentimentRun
 from lib.tiny import WEIGHTS
 
 # Cheap to get through where a mistake shows only once the base policy has been sampled.
@@ -64,8 +67,8 @@ FLAGS = {
     "negative beta": (["--beta", "-1"], "--beta must not be negative"),
     "no answers file": (["--answers", "mine.ipynb"], "no answers file mine.ipynb"),
     "missing model folder": (["--model", "./nowhere"], "no such model folder: ./nowhere"),
-    "unreachable Hub": (["--model", "gpt2"], "offline use --model tiny"),
-    "unreachable Hub scorer": (["--scorer", "some/classifier"], "offline use --model tiny"),
+    "unreachable Hub": (["--model", "gpt2"], "offline use tiny"),
+    "unreachable Hub scorer": (["--scorer", "some/classifier"], "offline use tiny"),
     "classifier as policy": (["--model", str(WEIGHTS / "star-scorer")],
                              "not a causal language model"),
     "policy as scorer": (["--scorer", str(WEIGHTS / "review-policy")],
@@ -91,10 +94,12 @@ def test_flags(in_tmp, capsys, nothing_written, flags, message, monkeypatch):
 @pytest.mark.parametrize("argv, message", [
     ([], "the following arguments are required"), (["fly"], "invalid choice: 'fly'"),
     (["train", "poetry"], "invalid choice: 'poetry'"),
-    (["evaluate", "sentiment", "runs/none"], "runs/none"),
+    (["evaluate", "sentiment", "runs/none"], "no such model folder: runs/none"),
     (["evaluate", "sentiment", "./runs/none"], "no such model folder"),
     (["evaluate", "sentiment", "tiny", "--num-prompts", "0"], "at least 1, not 0"),
-    (["analyze", "runs/none"], "does not exist; is this the folder of a run?"),
+    (["analyze", "runs/none"], "there is no run runs/none"),
+    (["train", "sentiment", "--bta", "1"],
+     "--bta 1; did you mean --beta?; see python -m lib train sentiment --help"),
     (["plot", "runs/none"], "does not exist; is this the folder of a run?"),
 ])
 def test_other_verbs(capsys, nothing_written, argv, message):
@@ -110,6 +115,7 @@ ANSWERS = {
     "raises": (REWARD + "return completions[99]\n", "it raised IndexError"),
     "syntax": ("def sentiment_reward(:\n", "SyntaxError"),
     "at import": ("1 / 0\n", "ZeroDivisionError"),
+    "a notebook as a script": ("# %%\n" + SOLVED, "name the notebook itself (.ipynb)"),
     "exits": ("raise SystemExit\n", "SystemExit"),
     "other name": ("def reward(completions): return []\n", "no function sentiment_reward"),
 }
@@ -122,11 +128,23 @@ def test_answers(in_tmp, capsys, nothing_written, source, message):
     assert message in fails(capsys, "train", "sentiment", "--answers", "answers.py", *SMALL)
 
 
+def test_a_run_that_is_not_finished_says_so(in_tmp, capsys, nothing_written):
+    (in_tmp / "cut").mkdir()
+    (in_tmp / "cut" / models.RUN_CONFIG).write_text(json.dumps(
+        {"task": "sentiment", "settings": dataclasses.asdict(SentimentRun())}))
+    nothing_written.ready()
+    for argv in (["analyze", "cut"], ["compare", "sentiment", "tiny", "cut"],
+                 ["chat", "cut", "Hello"], ["export", "cut", "--zip", "cut.zip"]):
+        assert "cut is no finished run (no final_validation.json)" in fails(capsys, *argv)
+
+
 def test_an_unsolved_exercise_names_itself_and_its_file(in_tmp, capsys, nothing_written):
     notebook = generate(in_tmp / "course", "01_sentiment")
     nothing_written.ready()
     line = fails(capsys, "train", "sentiment", "--answers", notebook, *SMALL)
     assert "Exercise 1: write sentiment_reward" in line and str(notebook) in line
+    line = fails(capsys, "evaluate", "persona", "tiny", "--num-prompts", "2")
+    assert "not solved yet in" in line and "03_persona.ipynb" in line
 
 
 @pytest.mark.parametrize("content, message", [
