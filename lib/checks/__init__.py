@@ -41,7 +41,8 @@ NOT_THEIRS = (LIB, *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
 def _theirs(error: Exception) -> list[str]:
     """A traceback's lines, of the student's code that a check called alone."""
     frames = traceback.extract_tb(error.__traceback__)
-    first = next(i for i, frame in enumerate(frames) if Path(frame.filename).is_relative_to(LIB))
+    first = next((i for i, frame in enumerate(frames)
+                  if Path(frame.filename).is_relative_to(LIB)), 0)
     return traceback.format_list([frame for frame in frames[first:] if not any(
         Path(frame.filename).is_relative_to(folder) for folder in NOT_THEIRS)])
 

@@ -129,12 +129,19 @@ def test_a_notebook_shows_the_students_line_and_no_other():
     def sentiment_reward(completions):
         return get_sentiment_scores(completions)
 
-    for function, lines in ((exponential_shaping, 1), (sentiment_reward, 0)):
+    def forward_kl_bonus(rows, kl_coef):
+        try:
+            return rows.mean()
+        except AttributeError as error:
+            raise AssertionError("rows is a list") from error
+
+    for function, lines in ((exponential_shaping, 1), (sentiment_reward, 0),
+                            (forward_kl_bonus, 1)):
         with pytest.raises(AssertionError) as caught:
             getattr(checks, function.__name__)(function)
         *above, line = caught.value._render_traceback_()
         assert line == f"AssertionError: {caught.value}" and len(above) == lines
-        assert all(__file__ in text and "in exponential_shaping" in text for text in above)
+        assert all(__file__ in text and f"in {function.__name__}" in text for text in above)
     assert CourseError("no such file")._render_traceback_() == ["CourseError: no such file"]
 
 
