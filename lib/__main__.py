@@ -98,9 +98,10 @@ def add_sentiment_flags(p: Parser) -> None:
     from lib.tasks.sentiment import KL_TYPES, PRESETS, SHAPINGS
 
     add = p.add_argument
-    add("--preset", default="quick", metavar="|".join(PRESETS), help="how many steps")
-    add("--reward-shaping", default="none", metavar="|".join(SHAPINGS))
-    add("--shaping-temperature", type=float, default=0.25, metavar="T")
+    add("--preset", default="quick", metavar="|".join(PRESETS),
+        help="optimizer steps: " + ", ".join(f"{k} {v}" for k, v in PRESETS.items()))
+    add("--reward-shaping", default="none", metavar="|".join(SHAPINGS), help="of exercise 2")
+    add("--shaping-temperature", type=float, default=0.25, metavar="T", help="its temperature")
     add("--kl-type", default="none", metavar="|".join(KL_TYPES), help="your term in the reward")
     add("--kl-coef", type=float, default=0.1)
     add("--scorer", metavar="tiny|ID|PATH", help="five-star classifier (default: the model's)")
@@ -144,7 +145,7 @@ def add_train_flags(p: Parser) -> None:
     add("--resume-from-checkpoint", metavar="auto|PATH")
     add("--seed", type=int, default=42)
     add("--max-steps", type=int, help="optimizer steps (default: the task's)")
-    add("--learning-rate", type=float)
+    add("--learning-rate", type=float, help="default: the model's and the task's")
     add("--beta", type=float, help="TRL's KL(pi||ref) term in the loss (default: the task's)")
     add("--refuse-hopeless", action="store_true",
         help="do not train where a sample shows nothing to learn from")
@@ -153,7 +154,7 @@ def add_train_flags(p: Parser) -> None:
     add("--batch-size", type=int, default=16, help="completions a forward pass")
     add("--accumulation", type=int, default=4, help="forward passes a step")
     add("--num-generations", type=int, help="completions a prompt: the group")
-    add("--temperature", type=float, default=1.0)
+    add("--temperature", type=float, default=1.0, help="of sampling")
     add("--max-completion-length", type=int, help="tokens")
     add("--save-steps", type=int, help="steps between checkpoints (default: the task's)")
     add("--wandb", action="store_true", help="report to Weights & Biases")
