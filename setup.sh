@@ -139,8 +139,8 @@ case $FIRST in
   site) exec "$PY" -m grading site "$@" ;;
   test)
     "$PY" -m ruff check .
-    # Each of two workers begins with half of this list: one with the first chapters, the other
-    # soon with tests/browser, which executes the last ones.
+    # Each of two workers begins with half of this list: one with chapters 1 and 3, the other
+    # soon with tests/browser, which executes the others first.
     tiers=(tests/notebooks tests/training tests/fast tests/browser tests/grading)
     [ $# -gt 0 ] && tiers=("${@/#/tests/}")
     case " ${tiers[*]} " in *" tests/browser "*) browser ;; esac

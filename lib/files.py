@@ -53,6 +53,15 @@ def read_json(path: Path):
         raise CourseError(f"cannot read {path}: {error}") from None
 
 
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a user's text file; raises CourseError, which calls it what, if unreadable."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CourseError(f"cannot read the {what} file {path}: "
+                          f"{getattr(error, 'strerror', None) or error}") from None
+
+
 def digests(folder: Path, *but: str) -> dict[str, str]:
     """SHA-256 of every file under folder by its relative path, except files named in but."""
     found = {}

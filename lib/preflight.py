@@ -87,9 +87,7 @@ def report(chapter: str | None = None) -> str:
             ("versions", f"Python {platform.python_version()}, torch {torch.__version__},"),
             ("", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES[:3])),
             ("tier", advice(device))]
-    if chapter:
-        lines = sections(chapter)
-    else:
+    if not chapter:
         rows += [("Python", sys.executable),
                  ("libraries", ", ".join(f"{lib} {_version(lib)}" for lib in LIBRARIES[3:])),
                  ("disk", f"{shutil.disk_usage('.').free / 2**30:.0f} GiB free here")]
@@ -97,5 +95,5 @@ def report(chapter: str | None = None) -> str:
             minutes, mib = total(parts)
             rows.append((f"chapter {int(name[:2])}",
                          f"{minutes:.0f} minutes, {mib} MiB with tier tiny, as measured"))
-        lines = []
-    return "\n".join([f"{key:>9}  {value}" for key, value in rows] + lines)
+    lines = [f"{key:>9}  {value}" for key, value in rows]
+    return "\n".join(lines + (sections(chapter) if chapter else []))

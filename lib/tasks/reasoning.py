@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lib import CourseError, evaluation, models
+from lib.files import read_lines
 from lib.rewards import WeightedRewards, call, conversations
 from lib.settings import Settings, prompt_rows
 from lib.tiny.problems import SYSTEM_PROMPT, XML_COT_FORMAT, make_problems, split_of
@@ -46,13 +47,8 @@ def get_gsm8k_questions(split: str, source: str | None = "tiny") -> list[dict]:
 
 
 def _read_jsonl(path: Path) -> list[dict]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"cannot read the data file {path}: "
-                          f"{getattr(error, 'strerror', None) or error}") from None
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "data"), 1):
         if not line.strip():
             continue
         try:

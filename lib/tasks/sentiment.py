@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lib import CourseError, evaluation, models
+from lib.files import read_lines
 from lib.rewards import SentimentReward
 from lib.scoring import use_scorer
 from lib.settings import Settings, prompt_rows
@@ -35,12 +36,7 @@ def prompts(split: str, file: str | Path | None = None) -> list[str]:
 
 
 def _read(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise CourseError(f"cannot read the prompts file {path}: "
-                          f"{getattr(error, 'strerror', None) or error}") from None
-    distinct = sorted({line for line in lines if line})
+    distinct = sorted({line.strip() for line in read_lines(path, "prompts")} - {""})
     if len(distinct) < 10:
         raise CourseError(f"{path} has {len(distinct)} distinct prompts, at least 10 are needed; "
                           "write one a line")
