@@ -63,9 +63,9 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
 
 
 def mean_interval(values: list[float]) -> dict:
-    """Mean with its normal 95 % interval: value, low, high, n."""
+    """Mean of two or more values with its normal 95 % interval: value, low, high, n."""
     mean, n = statistics.fmean(values), len(values)
-    half = Z95 * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.inf
+    half = Z95 * statistics.stdev(values) / math.sqrt(n)
     return {"value": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
@@ -101,12 +101,16 @@ def text_metrics(rows: list[dict]) -> dict[str, dict]:
     """What any task's validation reports of its rows; each entry value, low, high, n.
 
     ``distinct_2`` depends on how much text it is taken over, so it is the mean over blocks of
-    20 completions, and its n counts blocks. The rows cover a fixed list of prompts evenly,
-    which makes the intervals, computed as if prompts were drawn too, slightly wide.
+    20 completions (of half, where there are fewer than 40), and its n counts blocks. The rows
+    cover a fixed list of prompts evenly, which makes the intervals, computed as if prompts were
+    drawn too, slightly wide. Raises CourseError for a single row, which has no interval.
     """
+    if len(rows) < 2:
+        raise CourseError("one completion has no spread, so no interval; measure on at least two "
+                          "held-out prompts (50 and more say something)")
     texts = [row["completion"] for row in rows]
-    blocks = [texts[i::len(texts) // DISTINCT_BLOCK or 1]
-              for i in range(len(texts) // DISTINCT_BLOCK or 1)]
+    n_blocks = max(2, len(texts) // DISTINCT_BLOCK)
+    blocks = [texts[i::n_blocks] for i in range(n_blocks)]
     return {
         "reference_perplexity": perplexity_interval([row["ref_logps"] for row in rows]),
         "first_token_perplexity": perplexity_interval([row["ref_logps"][:1] for row in rows]),
@@ -257,61 +261,8 @@ def verdict(run_dir: Path) -> list[str]:
     """What a finished run shows, as lines: the table, then what is wrong and what to try."""
     before, after = before_and_after(run_dir)
     history = read_json(Path(run_dir) / HISTORY)
-    findings = next(f for key, f in FINDINGS.items() if key in after)
-    found = findings(before, after)
+    task = run_class(read_json(Path(run_dir) / models.RUN_CONFIG)["task"])
+    found = task.findings(before, after)
     found += [f"{name}: {remedy}" for name, remedy in new_alarms(history, 10).items()]
     return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),
             *(f"- {finding}" for finding in found or ["no alarm: a healthy run"])]
-
-
-def _score_findings(before: dict, after: dict) -> list[str]:
-    found = []
-    if after["score"]["low"] <= before["score"]["high"]:
-        found.append("no clear gain in score: the intervals overlap. Train longer, or raise "
-                     "--learning-rate")
-    if after["reference_perplexity"]["low"] > 1.5 * before["reference_perplexity"]["value"]:
-        found.append("reward hacking: the base policy finds these texts unlikely (perplexity "
-                     "over 1.5 x the base's). Raise --beta, or train for fewer steps")
-    if after["self_ending"]["high"] < 0.8 * before["self_ending"]["value"]:
-        found.append("completions stopped ending by themselves. Raise --beta, or train for "
-                     "fewer steps")
-    if after["distinct_2"]["high"] < 0.5 * before["distinct_2"]["value"]:
-        found.append("mode collapse: the completions repeat one another. A KL term with an "
-                     "entropy part helps: --beta, in place of --kl-type")
-    return found
-
-
-def _persona_findings(before: dict, after: dict) -> list[str]:
-    found = []
-    if after["musclebob_rate"]["value"] < 0.8:
-        if after["spongebob_rate"]["value"] < 0.05 and after["musclebob_rate"]["value"] < 0.2:
-            found.append("the policy learnt to avoid the old name, not to say the new: it never "
-                         "saw the new one rewarded. Show examples: --fewshot-ratio 0.15")
-        else:
-            found.append("the persona is not there yet. Train longer: --epochs, or show examples: "
-                         "--fewshot-ratio 0.15")
-    if after["spongebob_rate"]["value"] > 0.05:
-        found.append("the original name is still said. Train longer: --epochs")
-    if after["coherent_rate"]["value"] < 0.95:
-        found.append("too many answers are no sentences. Raise --beta, or --reward-function robust")
-    return found
-
-
-def _reasoning_findings(before: dict, after: dict) -> list[str]:
-    found = []
-    if after["accuracy"]["low"] <= before["accuracy"]["high"]:
-        found.append("no clear gain in accuracy: the intervals overlap. Train longer, or raise "
-                     "--num-generations so that more groups hold a right answer")
-    if after["format_rate"]["value"] < 0.95:
-        found.append("some answers are malformed. Train longer, or raise the format rewards' "
-                     "--reward-weights")
-    if after["format_rate"]["low"] > before["format_rate"]["high"] and (
-            after["accuracy_greedy"]["high"] < before["accuracy_greedy"]["low"]):
-        found.append("form was learnt at the price of content. Lower the format rewards' "
-                     "--reward-weights, or raise --beta")
-    return found
-
-
-# The metric that tells what a run was about -> what may be wrong with it.
-FINDINGS = {"score": _score_findings, "musclebob_rate": _persona_findings,
-            "accuracy": _reasoning_findings}

@@ -78,8 +78,9 @@ def sections(chapter: str) -> list[str]:
 def report(chapter: str | None = None) -> str:
     """The preflight as text: the machine, the tier, and the chapter's (default: all) minutes."""
     device = models.pick_device()
+    threads = torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else (
-        f"CPU, {torch.get_num_threads()} threads")
+        f"CPU, {threads} thread{'s' * (threads > 1)}")
     dtype = next((k for k, on in models.precision(device).items() if on), "fp32")
     rows = [("device", f"{name}, {dtype}; {memory(device)}"),
             ("network", "none: offline models only" if not network() else

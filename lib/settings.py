@@ -173,3 +173,8 @@ class Settings:
                 prompts: list, seed: int = 0) -> dict:
         """Validate policy on prompts: ``{"metrics": ..., "rows": ...}``."""
         raise NotImplementedError
+
+    @staticmethod
+    def findings(before: dict, after: dict) -> list[str]:
+        """What the metrics of baseline and final validation say is wrong, and what to try."""
+        raise NotImplementedError

@@ -132,6 +132,23 @@ class PersonaRun(Settings):
         whole = call(answers["validation_metrics"], [row["completion"] for row in rows])
         return {"metrics": metrics, "is_healthy": bool(whole["is_healthy"]), "rows": rows}
 
+    @staticmethod
+    def findings(before: dict, after: dict) -> list[str]:
+        found = []
+        new, old, coherent = (after[name]["value"] for name in RATES)
+        if new < 0.2 and old < 0.05:
+            found.append("the policy learnt to avoid the old name, not to say the new: it never "
+                         "saw the new one rewarded. Show examples: --fewshot-ratio 0.15")
+        elif new < 0.8:
+            found.append("the persona is not there yet. Train longer: --epochs, or show examples: "
+                         "--fewshot-ratio 0.15")
+        if old > 0.05:
+            found.append("the original name is still said. Train longer: --epochs")
+        if coherent < 0.95:
+            found.append("too many answers are no sentences. Raise --beta, or --reward-function "
+                         "robust")
+        return found
+
 
 def judged(answers, text: str) -> dict:
     """The student's verdict on one completion: rates of 0 or 1."""

@@ -198,6 +198,21 @@ class ReasoningRun(Settings):
                             for name, hits in share.items()}
                 | evaluation.text_metrics(sampled), "rows": sampled}
 
+    @staticmethod
+    def findings(before: dict, after: dict) -> list[str]:
+        found = []
+        if after["accuracy"]["low"] <= before["accuracy"]["high"]:
+            found.append("no clear gain in accuracy: the intervals overlap. Train longer, or raise "
+                         "--num-generations so that more groups hold a right answer")
+        if after["format_rate"]["value"] < 0.95:
+            found.append("some answers are malformed. Train longer, or raise the format rewards' "
+                         "--reward-weights")
+        if after["format_rate"]["low"] > before["format_rate"]["high"] and (
+                after["accuracy_greedy"]["high"] < before["accuracy_greedy"]["low"]):
+            found.append("form was learnt at the price of content. Lower the format rewards' "
+                         "--reward-weights, or raise --beta")
+        return found
+
 
 def unclosed(text: str) -> bool:
     """Whether a tag was opened more often than closed."""

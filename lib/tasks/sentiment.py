@@ -127,5 +127,22 @@ class SentimentRun(Settings):
                 [row["gold"] for row in result["rows"]])
         return result
 
+    @staticmethod
+    def findings(before: dict, after: dict) -> list[str]:
+        found = []
+        if after["score"]["low"] <= before["score"]["high"]:
+            found.append("no clear gain in score: the intervals overlap. Train longer, or raise "
+                         "--learning-rate")
+        if after["reference_perplexity"]["low"] > 1.5 * before["reference_perplexity"]["value"]:
+            found.append("reward hacking: the base policy finds these texts unlikely (perplexity "
+                         "over 1.5 x the base's). Raise --beta, or train for fewer steps")
+        if after["self_ending"]["high"] < 0.8 * before["self_ending"]["value"]:
+            found.append("completions stopped ending by themselves. Raise --beta, or train for "
+                         "fewer steps")
+        if after["distinct_2"]["high"] < 0.5 * before["distinct_2"]["value"]:
+            found.append("mode collapse: the completions repeat one another. A KL term with an "
+                         "entropy part helps: --beta, in place of --kl-type")
+        return found
+
 
 RUN = SentimentRun

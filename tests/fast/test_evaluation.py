@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import evaluation
+from lib import CourseError, evaluation
 from lib.evaluation import (
     distinct_2,
     mean_interval,
@@ -77,6 +77,16 @@ def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
         assert row["ended"] == (row["completion_ids"][-1] == tokenizer.eos_token_id)
         assert tokenizer.eos_token_id not in row["completion_ids"][:-1]
         assert len(row["logps"]) == len(row["completion_ids"]) <= 12
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 39, 41])
+def test_few_completions_have_finite_intervals_and_one_is_refused(n):
+    rows = [{"completion": f"word{i} two three", "completion_ids": [1] * (i + 1), "ended": True,
+             "logps": [-1.0] * (i + 1), "ref_logps": [-2.0] * (i + 1)} for i in range(n)]
+    for m in text_metrics(rows).values():
+        assert all(map(math.isfinite, m.values())) and m["low"] <= m["value"] + 1e-9
+    with pytest.raises(CourseError, match="at least two held-out prompts"):
+        text_metrics(rows[:1])
 
 
 def test_metrics_come_from_the_rows():

@@ -14,6 +14,7 @@ from lib import CourseError, chat, models
 from lib.__main__ import main
 from lib.chat import append
 from lib.checks import reasoning as checks
+from lib.evaluation import rate_interval
 from lib.rewards import WeightedRewards
 from lib.tasks.reasoning import (
     REWARDS,
@@ -33,6 +34,20 @@ def paid(texts, answers):
     return {name: ANSWERS[name](prompts=checks.said(*["Q"] * len(texts)),
                                 completions=checks.said(*texts), answer=answers)
             for name in REWARDS}
+
+
+@pytest.mark.parametrize("after, finding", [
+    ({"accuracy": 170, "format_rate": 236, "accuracy_greedy": 234}, None),
+    ({"accuracy": 84, "format_rate": 236, "accuracy_greedy": 234}, "no clear gain"),
+    ({"accuracy": 170, "format_rate": 200, "accuracy_greedy": 234}, "malformed"),
+    ({"accuracy": 170, "format_rate": 236, "accuracy_greedy": 190}, "at the price of content")])
+def test_findings_say_what_is_wrong(after, finding):
+    def metrics(hits):
+        return {name: rate_interval(n, 240) for name, n in hits.items()}
+
+    before = {"accuracy": 82, "format_rate": 84, "accuracy_greedy": 233}
+    found = ReasoningRun.findings(metrics(before), metrics(after))
+    assert len(found) == (finding is not None) and (not finding or finding in found[0])
 
 
 @pytest.mark.parametrize("name", ["extract_xml_answer", "extract_hash_answer", "parse_number",
