@@ -65,86 +65,114 @@ def moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{text!r} is no date; write YYYY-MM-DDTHH:MM") from None
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.verb == "release":
-        from grading.release import release
+def run_release(args) -> None:
+    from grading.release import release
 
-        for path in release(args.course, args.chapter, args.overwrite):
-            print(f"released {path}")
-    elif args.verb == "selfcheck":
-        from grading.release import problems
+    for path in release(args.course, args.chapter, args.overwrite):
+        print(f"released {path}")
 
-        if found := problems():
-            raise CourseError("; ".join(found))
-        print("the released notebooks are fresh and hold no answer")
-    elif args.verb == "autograde":
-        from grading.autograde import autograde, report
 
-        if args.workers < 1:
-            raise CourseError("--workers must be at least 1")
-        print(report(autograde(
-            args.course, args.assignment, args.student, workers=args.workers,
-            isolation=args.isolation, regrade=args.regrade, scheduler=args.scheduler,
-            late_percent=args.late_percent)))
-    elif args.verb == "doctor":
-        from grading.doctor import doctor
+def run_selfcheck(args) -> None:
+    from grading.release import problems
 
-        facts = doctor(args.isolation)
-        for what, holds, seen in facts:
-            print(f"{'holds ' if holds else 'BROKEN'}  {what:<36} {seen}")
-        if broken := [what for what, holds, _ in facts if not holds]:
-            raise CourseError(f"the jail does not hold: {'; '.join(broken)}")
-    elif args.verb == "feedback":
-        from grading.feedback import feedback
+    if found := problems():
+        raise CourseError("; ".join(found))
+    print("the released notebooks are fresh and hold no answer")
 
-        for path in feedback(args.course, args.assignment, args.student):
-            print(path)
-    elif args.verb == "collect":
-        from grading.collect import collect
 
-        lines = collect(args.course, args.assignment, args.download, args.class_list, args.due)
-        print("\n".join(lines))
-        if lines[0].startswith("0 "):
-            raise CourseError("nothing was collected; the lines above say why")
-    elif args.verb == "export":
-        from grading.collect import export
+def run_autograde(args) -> None:
+    from grading.autograde import autograde, report
 
-        print(export(args.course, args.assignment, args.format), end="")
-    elif args.verb == "faults":
-        from grading.faults import banks, judge, survivors, table
+    if args.workers < 1:
+        raise CourseError("--workers must be at least 1")
+    print(report(autograde(
+        args.course, args.assignment, args.student, workers=args.workers,
+        isolation=args.isolation, regrade=args.regrade, scheduler=args.scheduler,
+        late_percent=args.late_percent)))
 
-        for chapter in args.chapter or banks():
-            if chapter not in banks():
-                raise CourseError(f"no fault bank for '{chapter}'; there are {', '.join(banks())}")
-            verdicts = judge(chapter)
-            print(f"## {chapter}\n\n{table(verdicts)}\n")
-            caught, kept = survivors(chapter)
-            print(f"{caught} mutants lose the points, {len(kept)} keep them:\n")
-            for mutant, reason in kept.items():
-                print(f"- {mutant.exercise} {mutant.name}: {reason or 'SURVIVES'}")
-            if wrong := [v.variant.name for v in verdicts if not v.as_it_should_be]:
-                raise CourseError(f"{chapter}: judged wrongly: {'; '.join(wrong)}")
-    elif args.verb == "timings":
-        from grading.walkthrough import timings
 
-        print(timings())
-    elif args.verb == "site":
-        from grading.walkthrough import site
+def run_doctor(args) -> None:
+    from grading.doctor import doctor
 
-        print(site(args.out))
-    elif args.verb == "bundle":
-        from grading.bundle import bundle
+    facts = doctor(args.isolation)
+    for what, holds, seen in facts:
+        print(f"{'holds ' if holds else 'BROKEN'}  {what:<36} {seen}")
+    if broken := [what for what, holds, _ in facts if not holds]:
+        raise CourseError(f"the jail does not hold: {'; '.join(broken)}")
 
-        print(bundle(args.audience, args.out))
-    else:
-        from grading.demo import demo
 
-        demo(args.out)
+def run_feedback(args) -> None:
+    from grading.feedback import feedback
+
+    for path in feedback(args.course, args.assignment, args.student):
+        print(path)
+
+
+def run_collect(args) -> None:
+    from grading.collect import collect
+
+    done, problems = collect(args.course, args.assignment, args.download, args.class_list,
+                             args.due)
+    print("\n".join([f"{done} collected", *problems]))
+    if not done:
+        raise CourseError("nothing was collected; the lines above say why")
+
+
+def run_export(args) -> None:
+    from grading.collect import export
+
+    print(export(args.course, args.assignment, args.format), end="")
+
+
+def run_faults(args) -> None:
+    from grading.faults import banks, judge, survivors, table
+
+    for chapter in args.chapter or banks():
+        if chapter not in banks():
+            raise CourseError(f"no fault bank for '{chapter}'; there are {', '.join(banks())}")
+        verdicts = judge(chapter)
+        print(f"## {chapter}\n\n{table(verdicts)}\n")
+        caught, kept = survivors(chapter)
+        print(f"{caught} mutants lose the points, {len(kept)} keep them:\n")
+        for mutant, reason in kept.items():
+            print(f"- {mutant.exercise} {mutant.name}: {reason or 'SURVIVES'}")
+        if wrong := [v.variant.name for v in verdicts if not v.as_it_should_be]:
+            raise CourseError(f"{chapter}: judged wrongly: {'; '.join(wrong)}")
+
+
+def run_timings(args) -> None:
+    from grading.walkthrough import timings
+
+    print(timings())
+
+
+def run_site(args) -> None:
+    from grading.walkthrough import site
+
+    print(site(args.out))
+
+
+def run_bundle(args) -> None:
+    from grading.bundle import bundle
+
+    print(bundle(args.audience, args.out))
+
+
+def run_demo(args) -> None:
+    from grading.demo import demo
+
+    demo(args.out)
+
+
+RUN = {"release": run_release, "selfcheck": run_selfcheck, "autograde": run_autograde,
+       "doctor": run_doctor, "feedback": run_feedback, "collect": run_collect,
+       "export": run_export, "faults": run_faults, "timings": run_timings, "site": run_site,
+       "bundle": run_bundle, "demo": run_demo}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command of the instructor's side."""
-    return command(build_parser, run, argv)
+    return command(build_parser, lambda args: RUN[args.verb](args), argv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
 from tqdm.auto import tqdm
@@ -40,13 +40,15 @@ class Result:
     """One graded submission, as reported.
 
     points: test cell -> (got, of). manual: points of answers that a person grades.
-    unsolved: the exercises that are not solved yet. messages: test cell -> what was wrong.
+    late: points of the gradebook's score lost for being late. unsolved: the exercises that are
+    not solved yet. messages: test cell -> what was wrong.
     repairs: what was put right first. problem: why nothing was graded.
     """
 
     student: str
     points: dict[str, tuple[float, float]] = field(default_factory=dict)
     manual: float = 0.0
+    late: float = 0.0
     unsolved: list[str] = field(default_factory=list)
     messages: dict[str, str] = field(default_factory=dict)
     repairs: list[str] = field(default_factory=list)
@@ -58,18 +60,26 @@ class Result:
         return sum(got), sum(possible)
 
 
-def submitted(course: Path, assignment: str) -> list[str]:
-    """Students with a folder for the assignment, sorted; raises CourseError when there is none."""
-    students = sorted(p.parent.name for p in (course / "submitted").glob(f"*/{assignment}"))
-    if not students:
+def submitted(course: Path, assignment: str, only: list[str] | None = None) -> list[str]:
+    """Students with a folder for the assignment, sorted, or only some of them, as given.
+
+    Raises CourseError when there is none at all, or none of a student that is given.
+    """
+    there = sorted(p.parent.name for p in (course / "submitted").glob(f"*/{assignment}"))
+    if not there:
         raise CourseError(f"no submissions for '{assignment}' under {course / 'submitted'}; put "
                           f"them at submitted/STUDENT/{assignment}/{assignment}.ipynb")
-    return students
+    if unknown := sorted(set(only or ()) - set(there)):
+        raise CourseError(f"no submission of {', '.join(unknown)} under {course / 'submitted'}")
+    return only or there
 
 
 def open_gradebook(course: Path) -> Gradebook:
-    """The gradebook of a course folder; a context manager."""
-    return Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}", "grpo")
+    """The gradebook of a course folder, a context manager; CourseError when there is none."""
+    path = course / "gradebook.db"
+    if not path.exists():  # nbgrader would make an empty one
+        raise CourseError(f"{course} holds no {path.name}; run python -m grading release first")
+    return Gradebook(f"sqlite:///{path.resolve()}", "grpo")
 
 
 class Grader:
@@ -80,7 +90,7 @@ class Grader:
         self.course, self.name, self.late_percent = course, assignment, late_percent
         source, released = (course / kind / assignment / f"{assignment}.ipynb"
                             for kind in ("source", "release"))
-        for path in (course / "gradebook.db", source, released):
+        for path in (source, released):
             if not path.exists():
                 raise CourseError(f"{course} holds no {path.relative_to(course)}; run python -m "
                                   f"grading release {assignment} --course {course} first")
@@ -156,6 +166,14 @@ class Grader:
             notebook.late_submission_penalty = min(penalty, notebook.score) or None
         self.gradebook.db.commit()
 
+    def _lateness(self, student: str) -> float:
+        """The points lost that the gradebook holds; 0 for a student who is not in it."""
+        try:
+            notebook = self.gradebook.find_submission_notebook(self.name, self.name, student)
+        except MissingEntry:
+            return 0.0
+        return notebook.late_submission_penalty or 0.0
+
     def _answered(self, cell: str, outcome: execute.Outcome) -> bool:
         [stub] = [slot.source for slot in self.assignment.places if slot.id == cell]
         return outcome.sources.get(cell, stub).strip() not in ("", stub.strip())
@@ -188,7 +206,7 @@ class Grader:
             for name, best in sorted(self.assignment.points.items())}
         manual = sum(self.worth[slot.id] for slot in self.assignment.places
                      if slot.kind == "manual" and self._answered(slot.id, outcome))
-        return Result(student, points, float(manual),
+        return Result(student, points, float(manual), self._lateness(student),
                       [self.titles.get(t, t) for t, m in outcome.messages.items()
                        if m == execute.UNSOLVED],
                       {t: m for t, m in outcome.messages.items() if m != execute.UNSOLVED},
@@ -211,10 +229,7 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
     regrade. A submission that cannot be graded gets a reason and no points; the others go on.
     """
     with Grader(course, assignment, late_percent) as grader:
-        there = submitted(course, assignment)
-        names = students or there
-        if unknown := sorted(set(names) - set(there)):
-            raise CourseError(f"no submission of {', '.join(unknown)} under {course / 'submitted'}")
+        names = submitted(course, assignment, students)
         results: dict[str, Result] = {}
 
         def finish(student: str, outcome: execute.Outcome, digest: str | None = None) -> None:
@@ -340,7 +355,9 @@ def report(results: list[Result]) -> str:
     for result in results:
         got, possible = result.total
         lines.append(f"{cells.one_line(result.student)}: " + (result.problem or (
-            f"{got:g} of {possible:g} points; {result.manual:g} more are graded by hand")))
+            f"{got:g} of {possible:g} points"
+            + f", {result.late:g} of them lost for being late" * bool(result.late)
+            + f"; {result.manual:g} more are graded by hand")))
         lines += [f"    {name}: {score:g} of {best:g}"
                   + (f", {cells.one_line(result.messages[name])}"
                      if name in result.messages else "")

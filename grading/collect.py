@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from nbgrader.api import MissingEntry
+
 from grading import cells
 from grading.autograde import open_gradebook
 from lib import CourseError
@@ -124,14 +126,12 @@ def read_class_list(path: Path) -> list[dict[str, str]]:
 
 
 def collect(course: Path, assignment: str, source: Path, class_list: Path | None = None,
-            due: datetime | None = None) -> list[str]:
-    """Put the notebooks of a download into COURSE/submitted; returns a line for each problem.
+            due: datetime | None = None) -> tuple[int, list[str]]:
+    """Put the notebooks of a download into COURSE/submitted; how many, and a line a problem.
 
     With a class list, now or before, a notebook whose name fits no student, or two, is told and
     left alone. due: the last one given counts; without a time zone it is local time.
     """
-    if not (course / "gradebook.db").exists():
-        raise CourseError(f"{course} holds no gradebook; run python -m grading release first")
     students = read_class_list(class_list) if class_list else []
     found = read_download(source)
     if not found:
@@ -142,7 +142,11 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
             book.update_or_create_student(row["id"], **{
                 k: v or None for k, v in row.items() if k != "id"})
         students = students or _known(book)
-        there = book.find_assignment(assignment)
+        try:
+            there = book.find_assignment(assignment)
+        except MissingEntry:
+            raise CourseError(f"{course} holds no assignment '{assignment}'; run python -m grading "
+                              f"release {assignment} first") from None
         if due:
             there.duedate = due.replace(tzinfo=None)
             book.db.commit()
@@ -170,7 +174,7 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
             problems.append(f"{item.path}: {error}")
     missing = sorted({row["id"] for row in students} - set(chosen))
     problems += [f"{student}: nothing handed in" for student in missing]
-    return [f"{done} collected", *map(cells.one_line, problems)]
+    return done, [*map(cells.one_line, problems)]
 
 
 def _known(book) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from nbgrader.api import MissingEntry
 
 from grading import cells
 from grading.autograde import Grader, submitted
+from lib import CourseError
 from lib.files import write_json, write_text
 
 PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
@@ -52,10 +53,10 @@ td.points { text-align: right }
 
 
 def feedback(course: Path, assignment: str, students: list[str] | None = None) -> list[Path]:
-    """Write the feedback of every graded submission; returns the pages."""
+    """Write the feedback of every graded submission; returns the pages, at least one."""
     pages = []
     with Grader(course, assignment) as grader:
-        for student in students or submitted(course, assignment):
+        for student in submitted(course, assignment, students):
             content = contents(grader, student)
             if content is None:
                 continue  # not graded yet
@@ -63,6 +64,8 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
             write_text(page, PAGE.render(content))
             write_json(page.with_suffix(".json"), content)
             pages.append(page)
+    if not pages:
+        raise CourseError(f"nothing is graded yet; run python -m grading autograde {assignment}")
     return pages
 
 

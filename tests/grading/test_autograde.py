@@ -84,12 +84,27 @@ def test_broken_submissions_get_a_reason_and_the_others_go_on(results):
 
 
 def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
-    for argv, message in ((["autograde", CHAPTER, "--course", str(tmp_path)], "no gradebook"),
-                          (["release", "09_none", "--course", str(tmp_path)], "no chapter"),
-                          (["fly"], "invalid choice")):
-        assert main(argv) == 2
+    def refused(said: str, *argv: str) -> None:
+        assert main(list(argv)) == 2
         error = capsys.readouterr().err
-        assert message in error and error.startswith("error: ") and error.count("\n") == 1
+        assert said in error and error.startswith("error: ") and error.count("\n") == 1
+
+    course = ("--course", str(tmp_path))
+    refused("invalid choice", "fly")
+    refused("no chapter", "release", "09_none", *course)
+    for verb in ("autograde", "feedback"):
+        refused("holds no source", verb, CHAPTER, *course)
+    refused("holds no gradebook", "export", CHAPTER, *course)
+    refused("holds no gradebook", "export", CHAPTER, "--course", "/no/where")
+    assert not list(tmp_path.iterdir()), "not even an empty gradebook"
+    generate(tmp_path, CHAPTER)
+    (tmp_path / "submitted" / "ada" / CHAPTER).mkdir(parents=True)
+    (tmp_path / "new.ipynb").touch()
+    refused("holds no assignment '09_none'", "collect", "09_none", str(tmp_path), *course)
+    refused("nothing is graded yet", "feedback", CHAPTER, *course)
+    refused("no grades", "export", CHAPTER, *course)
+    for verb in ("autograde", "feedback"):
+        refused("no submission of bob", verb, CHAPTER, *course, "--student", "bob")
 
 
 @pytest.mark.parametrize("chapter, points", [("02_grpo", 80), ("03_persona", 70)])

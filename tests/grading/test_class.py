@@ -239,7 +239,11 @@ def test_late_work_and_the_table_of_grades(tmp_path, capsys):
                  str(tmp_path / "class.csv"), "--due", "2026-11-25T12:00"]) == 0
     assert main(["collect", CHAPTER, str(download), *course]) == 0, "both are remembered"
     assert {p.name for p in (tmp_path / "submitted").iterdir()} == {"jdoe", "bs"}
+    capsys.readouterr()
     assert main(["autograde", CHAPTER, *course, "--workers", "1", "--late-percent", "10"]) == 0
+    said = capsys.readouterr().out
+    assert "jdoe: 60 of 60 points, 6 of them lost for being late; 20 more" in said
+    assert "bs: 60 of 60 points; 20 more" in said
     assert main(["feedback", CHAPTER, *course]) == 0
     page = (tmp_path / "feedback" / "jdoe" / CHAPTER / f"{CHAPTER}.html").read_text()
     assert "54 of 80 points" in page and "6 of them lost for being late" in page
