@@ -250,7 +250,8 @@ def stage(source: Path) -> None:
 
 def site(out: Path) -> Path:
     """Build the site into out; the start page. Raises CourseError with Sphinx's first warning."""
-    (BUILD / "site-course").mkdir(parents=True, exist_ok=True)
+    for folder in (out, BUILD / "site-course"):
+        folder.mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "site.lock"):
         stage(BUILD / "site-source")
         done = subprocess.run(

@@ -25,6 +25,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         """The verb's own parser complains of a flag: its help is the one that lists them."""
         known, unknown = super().parse_known_args(args, namespace)
+        if (unknown and getattr(known, "question", "") is None
+                and not unknown[0].startswith("-")):
+            known.question = unknown.pop(0)  # argparse looks for it before the first flag alone
         if unknown:
             near = difflib.get_close_matches(unknown[0], self._option_string_actions, 1)
             self.error(f"unrecognized arguments: {' '.join(unknown)}"
@@ -65,8 +68,8 @@ def build_parser() -> Parser:
         p.add_argument("--scorer", help="sentiment: star classifier: tiny, a Hub id or a folder")
         p.add_argument("--data", metavar="FILE", help="reasoning: JSONL in GSM8K's format")
         p.add_argument("--answers", type=Path, metavar="FILE", help="as for train")
-        p.add_argument("--seed", type=int, default=0)
-        p.add_argument("--save-plot", type=Path, metavar="FILE", help="write the picture there")
+        p.add_argument("--seed", type=seed, default=0)
+        p.add_argument("--save-plot", type=picture, metavar="FILE", help="write the picture there")
 
     for verb, what in (("plot", "draw the curves of a run"), ("analyze", "say how a run went")):
         verbs.add_parser(verb, help=what).add_argument("run_dir", type=Path)
@@ -78,7 +81,7 @@ def build_parser() -> Parser:
     chat.add_argument("--jsonl", type=Path, metavar="FILE", help="append every answer there")
     chat.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
     chat.add_argument("--max-completion-length", type=int, help="tokens (default: the run's)")
-    chat.add_argument("--seed", type=int, default=0)
+    chat.add_argument("--seed", type=seed, default=0)
     export = verbs.add_parser("export", help="a trained policy as a zip, or to the Hub")
     export.add_argument("run_dir", type=Path)
     where = export.add_mutually_exclusive_group(required=True)
@@ -129,9 +132,26 @@ def add_reasoning_flags(p: Parser) -> None:
         help="of correctness, int, strict format, soft format, xmlcount (default: all 1)")
 
 
+# What argparse calls a flag's value by in its complaint is the name of its function.
+
+
 def weights(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
     return tuple(float(number) for number in text.split(","))
+
+
+def seed(text: str) -> int:
+    """A whole number that every library's generator takes."""
+    if not 0 <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
+    return int(text)
+
+
+def picture(text: str) -> Path:
+    """A file that a picture can be written to."""
+    if Path(text).suffix not in (".png", ".svg", ".pdf", ".jpg"):
+        raise argparse.ArgumentTypeError(f"{text} does not end in .png, .svg, .pdf or .jpg")
+    return Path(text)
 
 
 def add_train_flags(p: Parser) -> None:
@@ -143,7 +163,7 @@ def add_train_flags(p: Parser) -> None:
     add("--output-dir", type=Path, metavar="DIR", help="default: runs/{task}/{run name}")
     add("--overwrite", action="store_true", help="replace a run that is there already")
     add("--resume-from-checkpoint", metavar="auto|PATH")
-    add("--seed", type=int, default=42)
+    add("--seed", type=seed, default=42)
     add("--max-steps", type=int, help="optimizer steps (default: the task's)")
     add("--learning-rate", type=float, help="default: the model's and the task's")
     add("--beta", type=float, help="TRL's KL(pi||ref) term in the loss (default: the task's)")
@@ -305,9 +325,15 @@ def command(build_parser, run, argv: list[str] | None) -> int:
     try:
         run(build_parser().parse_args(dashes(sys.argv[1:] if argv is None else argv)))
     except CourseError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+        said = str(error)
+    except OSError as error:  # of a file: not ours to foresee, but the user's to mend
+        if error.filename is None:
+            raise
+        said = f"{error.filename}: {error.strerror}; choose another path, or free this one"
+    else:
+        return 0
+    print(f"error: {' '.join(said.split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

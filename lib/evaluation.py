@@ -15,7 +15,7 @@ from transformers import StoppingCriteria
 from lib import CourseError, models
 from lib.files import read_json
 from lib.logprobs import completion_logprobs
-from lib.monitor import BASELINE, FINAL, HISTORY, finished, new_alarms
+from lib.monitor import BASELINE, FINAL, HISTORY, alarms, finished
 from lib.progress import close, progress
 from lib.scoring import get_sentiment_scores
 from lib.tasks import run_class
@@ -263,6 +263,6 @@ def verdict(run_dir: Path) -> list[str]:
     history = read_json(Path(run_dir) / HISTORY)
     task = run_class(read_json(Path(run_dir) / models.RUN_CONFIG)["task"])
     found = task.findings(before, after)
-    found += [f"{name}: {remedy}" for name, remedy in new_alarms(history, 10).items()]
+    found += [f"{name}: {remedy}" for name, remedy in alarms(history, 10).items()]
     return [f"{run_dir}: {history[-1]['step']} steps", table({"base": before, "trained": after}),
             *(f"- {finding}" for finding in found or ["no alarm: a healthy run"])]

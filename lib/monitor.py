@@ -135,33 +135,31 @@ def is_sealed(checkpoint: Path) -> bool:
         return False
 
 
-def alarms(rows: list[dict]) -> dict[str, str]:
-    """Alarms over the last rows of a history: name -> what it means and the likely remedy."""
-    def mean(key):
+def alarms(history: list[dict], window: int) -> dict[str, str]:
+    """Alarms over the last window rows: name -> what it means and the likely remedy.
+
+    What the first window rows raise already is left out: gpt2 seldom ends by itself, which is
+    no news.
+    """
+    def mean(rows, key):
         values = [row[key] for row in rows if key in row]
         return sum(values) / len(values) if values else None
 
     checks = (
-        ("incoherent", "coherent_rate", lambda v: v < 0.8,
+        ("incoherent", "coherent_rate", lambda now, start: now < 0.8,
          "many completions are no sentences; raise --beta, or stop earlier"),
-        ("length at the limit", "clipped_ratio", lambda v: v > 0.5,
+        ("length at the limit", "clipped_ratio", lambda now, start: now > 0.5,
          "most completions are cut off; raise --beta, or --max-completion-length if they need it"),
-        ("entropy collapse", "entropy", lambda v: v < 0.1,
-         "all completions of a group are alike; raise --beta or --temperature"),
-        ("dead groups", "tied_groups", lambda v: v > 0.9,
+        ("entropy collapse", "entropy", lambda now, start: now < start / 10,
+         "under a tenth of the entropy at the start is left; raise --beta or --temperature"),
+        ("dead groups", "tied_groups", lambda now, start: now > 0.9,
          "nearly all groups are tied; the task is learnt, or out of reach"))
-    return {name: remedy for name, key, bad, remedy in checks
-            if mean(key) is not None and bad(mean(key))}
-
-
-def new_alarms(history: list[dict], window: int) -> dict[str, str]:
-    """Alarms over the last window rows that the first window rows did not raise already.
-
-    gpt2 seldom ends by itself: what is so from the start is no news.
-    """
-    before = alarms(history[:window])
-    return {name: remedy for name, remedy in alarms(history[-window:]).items()
-            if name not in before}
+    found = {}
+    for name, key, bad, remedy in checks:
+        start, now = mean(history[:window], key), mean(history[-window:], key)
+        if None not in (start, now) and bad(now, start) and not bad(start, start):
+            found[name] = remedy
+    return found
 
 
 class HealthAlarms(TrainerCallback):
@@ -176,7 +174,7 @@ class HealthAlarms(TrainerCallback):
         history = self.recorder.history
         if not logs or "reward" not in logs or len(history) < 2 * self.WINDOW:
             return
-        for name, remedy in new_alarms(history, self.WINDOW).items():
+        for name, remedy in alarms(history, self.WINDOW).items():
             if name not in self.told:
                 self.told.add(name)
                 tqdm.write(f"alarm at step {state.global_step}: {name}: {remedy}",

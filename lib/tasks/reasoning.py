@@ -112,6 +112,8 @@ class ReasoningRun(Settings):
             raise CourseError(f"--reward-weights wants {len(REWARDS)} numbers, for "
                               f"{', '.join(REWARDS)}")
         self._not_negative("reward_weights")
+        if not any(self.reward_weights):
+            raise CourseError("--reward-weights are all 0: there is nothing to learn from")
 
     @property
     def source(self) -> str | None:

@@ -64,6 +64,7 @@ FLAGS = {
     "learning rate nan": (["--learning-rate", "nan"], "--learning-rate must be positive"),
     "temperature zero": (["--temperature", "0"], "--temperature must be positive"),
     "negative KL coefficient": (["--kl-coef", "-0.1"], "--kl-coef must not be negative"),
+    "negative seed": (["--seed", "-1"], "-1 is not between 0 and 4294967295"),
     "negative beta": (["--beta", "-1"], "--beta must not be negative"),
     "no answers file": (["--answers", "mine.ipynb"], "no answers file mine.ipynb"),
     "missing model folder": (["--model", "./nowhere"], "no such model folder: ./nowhere"),
@@ -100,6 +101,7 @@ def test_flags(in_tmp, capsys, nothing_written, flags, message, monkeypatch):
     (["analyze", "runs/none"], "there is no run runs/none"),
     (["train", "sentiment", "--bta", "1"],
      "--bta 1; did you mean --beta?; see python -m lib train sentiment --help"),
+    (["evaluate", "sentiment", "tiny", "--save-plot", "a.xyz"], "a.xyz does not end in .png"),
     (["plot", "runs/none"], "does not exist; is this the folder of a run?"),
 ])
 def test_other_verbs(capsys, nothing_written, argv, message):

@@ -106,11 +106,16 @@ def test_the_rates_are_logged_by_name():
 
 @pytest.mark.parametrize("row, name", [
     ({"coherent_rate": 0.3}, "incoherent"), ({"clipped_ratio": 0.9}, "length at the limit"),
-    ({"entropy": 0.01}, "entropy collapse"), ({"tied_groups": 1.0}, "dead groups")])
+    ({"entropy": 0.09}, "entropy collapse"), ({"tied_groups": 1.0}, "dead groups")])
 def test_alarms_name_what_is_wrong(row, name):
     healthy = {"coherent_rate": 1.0, "clipped_ratio": 0.0, "entropy": 1.0, "tied_groups": 0.2}
-    assert alarms([healthy] * 5) == {}
-    assert list(alarms([healthy | row] * 5)) == [name]
+    assert alarms([healthy] * 10, 5) == {}
+    assert list(alarms([healthy] * 5 + [healthy | row] * 5, 5)) == [name]
+    assert alarms([healthy | row] * 10, 5) == {}, "so from the start: no news"
+
+
+def test_a_task_with_one_right_answer_may_become_sure_of_it():
+    assert alarms([{"entropy": 0.31}] * 5 + [{"entropy": 0.09}] * 5, 5) == {}
 
 
 @pytest.mark.parametrize("settings, name", [
@@ -131,12 +136,15 @@ def test_chat_answers_and_ends(capsys, monkeypatch):
     assert main(["chat", "tiny", "Who lives in a pineapple under the sea?"]) == 0
     assert capsys.readouterr().out.strip().endswith(".")
     monkeypatch.setattr("sys.stdin", io.StringIO("Who is yellow?\n\nnever asked\n"))
+    assert main(["chat", "tiny", "--temperature", "0", "Who is it?"]) == 0, "the question last"
+    assert capsys.readouterr().out
     assert main(["chat", "tiny", "--interactive"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 @pytest.mark.parametrize("argv, message", [
     (["chat", "tiny"], "chat needs a question, or --interactive"),
+    (["chat", "tiny", "--seed", "1", "Who?", "again"], "unrecognized arguments: again"),
     (["chat", "./nowhere", "Who?"], "no such model folder"),
     (["chat", "tiny", "Who?", "--temperature", "-1"], "--temperature must not be negative")])
 def test_mistakes_in_chat_are_one_line(argv, message, capsys):

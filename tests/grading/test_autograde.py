@@ -100,6 +100,7 @@ def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
     generate(tmp_path, CHAPTER)
     (tmp_path / "submitted" / "ada" / CHAPTER).mkdir(parents=True)
     (tmp_path / "new.ipynb").touch()
+    refused("new.ipynb/source", "release", CHAPTER, "--course", str(tmp_path / "new.ipynb"))
     refused("holds no assignment '09_none'", "collect", "09_none", str(tmp_path), *course)
     refused("nothing is graded yet", "feedback", CHAPTER, *course)
     refused("no grades", "export", CHAPTER, *course)
