@@ -1,4 +1,4 @@
-"""Expected results on the tiny tier, five seeds: the README's tables. Not a test.
+"""Expected results on the tiny tier, five seeds: the tables of docs/results.md. Not a test.
 
     .venv/bin/python -m benchmarks.five_seeds                          # chapter 1, about 7 minutes
     .venv/bin/python -m benchmarks.five_seeds --preset full --seeds 1

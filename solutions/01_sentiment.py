@@ -90,7 +90,7 @@ widgets.show_table({"base": base["metrics"]})
 #
 # Every figure comes with `n` and a 95 % interval. Two policies whose intervals overlap widely
 # have not been told apart. The interval is about *this* policy: training again with another seed
-# gives another policy, which it does not cover (the README shows five seeds).
+# gives another policy, which it does not cover (docs/results.md shows five seeds).
 #
 # ### Exercise 1: the reward (10 points, easy, 10 minutes)
 #

@@ -15,7 +15,7 @@ from lib.tiny.corpus import gold_score, openings
 PRESETS = {"quick": 50, "medium": 150, "full": 300}  # optimizer steps
 SHAPINGS, KL_TYPES = ("none", "exponential"), ("none", "forward", "backward")
 DEFAULT_KL_COEF = 0.1
-RECOMMENDED_BETA = 0.2  # measured on the tiny tier: README, "Expected results"
+RECOMMENDED_BETA = 0.2  # measured on the tiny tier: docs/results.md
 
 PROMPT_SEED = 20  # fixes the split for everyone: training never sees an evaluation prompt
 EVAL_PROMPTS = 40
