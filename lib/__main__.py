@@ -7,6 +7,7 @@ code 2; an interrupted run says how to go on.
 
 import argparse
 import difflib
+import math
 import re
 import sys
 from contextlib import contextmanager
@@ -74,9 +75,10 @@ def build_parser() -> Parser:
     for verb, what in (("plot", "draw the curves of a run"), ("analyze", "say how a run went")):
         verbs.add_parser(verb, help=what).add_argument("run_dir", type=Path)
     chat = verbs.add_parser("chat", help="ask a policy")
-    chat.add_argument("model", help="a Hub id, a model folder or a run folder; tiny with --task")
+    chat.add_argument("model", help="a run folder or an exported zip; with --task also tiny, a "
+                      "Hub id, a model folder")
     chat.add_argument("question", nargs="?")
-    chat.add_argument("--task", choices=CHAPTERS, help="what is asked (default: the run's)")
+    chat.add_argument("--task", choices=CHAPTERS, help="what is asked (default: the run's task)")
     chat.add_argument("--interactive", action="store_true", help="ask until an empty line")
     chat.add_argument("--jsonl", type=Path, metavar="FILE", help="append every answer there")
     chat.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
@@ -208,6 +210,10 @@ def settings_of_flags(args):
     for name in report_to:
         if importlib.util.find_spec(name) is None:
             raise CourseError(f"--{name} needs the package {name}; pip install {name}")
+    if args.wandb:
+        from lib.trackers import check_login
+
+        check_login()
     settings = run_class(args.task).from_dict(
         {**vars(args), "report_to": report_to, "run_name": args.wandb_run_name})
     settings.resolved()  # complain about flags before anything is read
@@ -273,19 +279,21 @@ def run_analyze(args) -> None:
 
 
 def run_chat(args) -> None:
-    from lib import chat
+    from lib import chat, export
 
-    if not args.question and not args.interactive:
+    question = (args.question or "").strip()
+    if not question and not args.interactive:
         raise CourseError("chat needs a question, or --interactive")
     length = args.max_completion_length
-    if args.temperature < 0 or (length is not None and length < 1):
+    if not 0 <= args.temperature < math.inf or (length is not None and length < 1):
         raise CourseError("--temperature must not be negative, --max-completion-length at least 1")
-    asker = chat.Asker(args.model, task=args.task, temperature=args.temperature, seed=args.seed,
-                       max_completion_length=length, jsonl=args.jsonl)
-    if args.question:
-        print(asker(args.question))
-    if args.interactive:
-        chat.interactive(asker, sys.stdin)
+    with export.unpacked(args.model) as path:
+        asker = chat.Asker(path, task=args.task, temperature=args.temperature, seed=args.seed,
+                           max_completion_length=length, jsonl=args.jsonl, name=args.model)
+        if question:
+            print(asker(question))
+        if args.interactive:
+            chat.interactive(asker, sys.stdin)
 
 
 def run_export(args) -> None:
@@ -298,6 +306,8 @@ def run_export(args) -> None:
 def run_search(args) -> None:
     from lib.search import search
 
+    if args.num_generations or args.reward_weights:
+        raise CourseError("search chooses --num-generations and --reward-weights; leave them out")
     settings = settings_of_flags(args)
     answers, functions = load_task_answers(args, settings)
     with solved(answers):

@@ -7,6 +7,7 @@ policy without one is asked in the format of its task.
 import fcntl
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -22,25 +23,33 @@ DEFAULT_LENGTH = 200
 
 
 def sections(text: str) -> dict[str, str]:
-    """What stands in each pair of XML tags, by tag."""
+    """What stands in each XML tag, by tag; one that is not closed ends where the next begins."""
     return {tag: inside.strip() for tag, inside in re.findall(
-        r"<(\w+)>(.*?)</\1>", text, re.DOTALL)}
+        r"<(\w+)>(.*?)(?:</\1>|(?=<\w+>)|\Z)", text, re.DOTALL)}
 
 
 class Asker:
     """A function from a question to the answer of the model at path; each call draws anew.
 
-    task: what is asked, None for the run's own, else persona. temperature: 0 is greedy.
+    task: what is asked, None for the run's own. temperature: 0 is greedy.
     max_completion_length: in tokens, None for the run's. jsonl: a file that gets one object a
-    question. Raises CourseError when the model cannot be loaded or the file not be written.
+    question, with the model under its name (default: path). Raises CourseError when the model
+    cannot be loaded, its task is not known, or the file cannot be written.
     """
 
     def __init__(self, path: str, *, task: str | None = None, temperature: float = 1.0,
                  max_completion_length: int | None = None, seed: int = 0,
-                 jsonl: Path | None = None):
+                 jsonl: Path | None = None, name: str | None = None):
         run = models.trained_with(path)
-        self.task = task or run.get("task", "persona")
-        self.path, self.jsonl = path, jsonl
+        self.task = task or run.get("task")
+        if self.task is None:
+            if path != "tiny":
+                models.load_tokenizer(path)  # a model that is not there is told as that
+            raise CourseError(f"{path} does not say what it was trained for, so how to ask it; say "
+                              "--task sentiment, persona or reasoning")
+        self.name, self.jsonl = name or path, jsonl
+        if jsonl:
+            append(jsonl)  # complain before there is an answer to lose
         self.sampling = {
             "temperature": temperature, "max_completion_length": max_completion_length
             or run.get("settings", {}).get("max_completion_length") or DEFAULT_LENGTH}
@@ -69,27 +78,34 @@ class Asker:
             found = sections(answer)
             append(self.jsonl, {
                 "prompt": prompt, "reasoning": found.get("reasoning"),
-                "answer": found.get("answer"), "text": answer, "model": self.path,
+                "answer": found.get("answer"), "text": answer, "model": self.name,
                 "settings": self.sampling | {"seed": seed},
                 "time": datetime.now(UTC).isoformat(timespec="seconds")})
         return answer
 
 
-def append(path: Path, row: dict) -> None:
-    """Add row as one line; under a lock, so that lines of several writers do not mix."""
+def append(path: Path, *rows: dict) -> None:
+    """Add rows as lines; under a lock, so that lines of several writers do not mix."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # gone when the file is closed, or the process dies
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            if file.tell():  # a writer that died may have left half a line
+                file.seek(-1, os.SEEK_END)
+                file.write(b"" if file.read() == b"\n" else b"\n")
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     except OSError as error:
         raise CourseError(f"cannot append to {path}: {error.strerror}") from error
 
 
 def interactive(ask: Callable[[str], str], lines: Iterable[str]) -> None:
-    """Answer each line until there are no more, or one says exit."""
+    """Answer each line until there are no more, or one says exit; a bad question ends nothing."""
     print("Ask away; an empty line or 'exit' ends it.")
     for line in lines:
         if line.strip().lower() in ("", "exit", "quit"):
             break
-        print(ask(line.strip()), flush=True)
+        try:
+            print(ask(line.strip()), flush=True)
+        except CourseError as error:
+            print(f"error: {error}", flush=True)

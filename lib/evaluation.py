@@ -41,7 +41,8 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
            max_completion_length: int, seed: int) -> list[list[int]]:
     """One completion a prompt, as token ids up to and with EOS; the global RNG is left as it was.
 
-    Sampling is plain (no top-k, no top-p), as in training; temperature 0 is greedy.
+    Sampling is plain (no top-k, no top-p, no repetition penalty, whatever the model's own
+    generation_config.json asks for), as in training; temperature 0 is greedy.
     """
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -50,16 +51,17 @@ def sample(model, tokenizer, prompts: list[str], *, temperature: float,
         bar = progress(total=max_completion_length, desc="generate", unit="token")
         how = ({"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
                if temperature else {"do_sample": False})
+        ends = models.end_tokens(model, tokenizer)
         try:
             out = model.generate(**batch, max_new_tokens=max_completion_length,
+                                 repetition_penalty=1.0, eos_token_id=ends,
                                  pad_token_id=tokenizer.pad_token_id,
                                  stopping_criteria=[_Tick(bar)], **how)
         finally:
             close(bar)
     completions = out[:, batch["input_ids"].shape[1]:].tolist()
-    ends = [row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
+    return [row[:next((i for i, token in enumerate(row, 1) if token in ends), None)]
             for row in completions]
-    return [row[:end] for row, end in zip(completions, ends, strict=True)]
 
 
 def mean_interval(values: list[float]) -> dict:
@@ -130,12 +132,12 @@ def sampled_rows(model, tokenizer, reference, prompts: list[str], *, temperature
     ids = sample(model, tokenizer, prompts, temperature=temperature,
                  max_completion_length=max_completion_length, seed=seed)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    prompt_ids = tokenizer(prompts)["input_ids"]
+    prompt_ids, ends = tokenizer(prompts)["input_ids"], models.end_tokens(model, tokenizer)
     logps, ref_logps = (completion_logprobs(m, prompt_ids, ids, tokenizer.pad_token_id)
                         for m in (model, reference))
     model.train(was_training)
     return [{"prompt": p, "completion": t, "completion_ids": i,
-             "ended": i[-1] == tokenizer.eos_token_id, "logps": lp, "ref_logps": r}
+             "ended": i[-1] in ends, "logps": lp, "ref_logps": r}
             for p, t, i, lp, r in zip(prompts, texts, ids, logps, ref_logps, strict=True)]
 
 
@@ -164,9 +166,7 @@ def settings_of(task: str, paths: list[str], changes: dict):
     kind = run_class(task)
     settings = kind(model=paths[0])
     for path in paths:
-        config = Path(path) / models.RUN_CONFIG
-        if config.is_file():
-            written = read_json(config)
+        if written := models.trained_with(path):
             if written["task"] != task:
                 raise CourseError(f"{path} is a run of the task {written['task']}, not {task}")
             settings = kind.from_dict(written["settings"])
@@ -177,14 +177,14 @@ def measure_all(settings, answers, policies: dict[str, str], *, num_prompts: int
                 seed: int = 0) -> dict[str, dict]:
     """The task's validation of each named policy (tiny, Hub id, model or run folder).
 
-    settings: resolved, of the task. The first policy is the reference of all, unless it is a
-    run, whose base policy then is.
+    settings: resolved, of the task. The first policy is the reference of all, unless it is
+    trained: then its base policy is.
     """
     if num_prompts is not None and num_prompts < 1:
         raise CourseError(f"--num-prompts must be at least 1, not {num_prompts}")
     first = next(iter(policies.values()))
-    config = Path(first) / models.RUN_CONFIG
-    base = read_json(config)["settings"]["model"] if config.is_file() else first
+    run = models.trained_with(first)
+    base = run["settings"]["model"] if run else first
     loaded = {path: models.load_policy(models.policy_path(path, settings.task))
               for path in (*policies.values(), base)}
     reference = loaded[base][0]

@@ -8,6 +8,7 @@ Left out: checkpoints, whose optimizer state only a resumed run needs, and sampl
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,7 @@ CARD = """---
 library_name: transformers
 pipeline_tag: text-generation
 tags: [trl, grpo]
-base_model: {base}
----
+{base_model}---
 # {name}
 
 {base}, trained with GRPO (TRL {trl}) on the task `{task}` for {steps} steps, seed {seed}.
@@ -39,6 +39,9 @@ model = AutoModelForCausalLM.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```
 
+With the course installed, `python -m lib chat {name} "..."` asks it as it was trained: in the same
+format, or through its chat template with the same system prompt.
+
 All settings: `{config}`. One row a step: `{history}`.
 """
 
@@ -47,11 +50,14 @@ def card(run_dir: Path, name: str) -> str:
     """The model card of a finished run, under the name that readers will load."""
     config = read_json(run_dir / models.RUN_CONFIG)
     before, after = before_and_after(run_dir)
-    header, *rows = grid({"base": before, "trained": after})
+    header, *rows = [[cell.replace("|", r"\|") for cell in line]  # of KL(pi||ref)
+                     for line in grid({"base": before, "trained": after})]
     lines = [header, ["---"] * len(header), *rows]
+    base = config["settings"]["model"]
+    on_hub = base != "tiny" and not Path(base).exists()  # the Hub takes nothing else there
     return CARD.format(
-        name=name, task=config["task"], trl=config["versions"]["trl"],
-        base=config["settings"]["model"], seed=config["settings"]["seed"],
+        name=name, task=config["task"], trl=config["versions"]["trl"], base=Path(base).name,
+        base_model=f"base_model: {base}\n" * on_hub, seed=config["settings"]["seed"],
         steps=read_json(run_dir / HISTORY)[-1]["step"], config=models.RUN_CONFIG,
         history=HISTORY, table="\n".join(f"| {' | '.join(line)} |" for line in lines))
 
@@ -91,6 +97,7 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
 
     Raises CourseError for another kind of file, a damaged one, and an existing target.
     """
+    target = None
     try:
         with zipfile.ZipFile(path) as archive:
             tops = {Path(name).parts[0] for name in archive.namelist()}
@@ -99,10 +106,12 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
                 raise CourseError(f"{path} is not an export: it should hold one folder")
             target = Path(folder) / tops.pop()
             if target.exists():
-                raise CourseError(f"{target} exists already; choose another --output-dir")
+                raise CourseError(f"{target} exists already; choose another folder")
             archive.extractall(folder)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise CourseError(f"cannot unpack {path}: {error}") from None
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        if target:
+            shutil.rmtree(target, ignore_errors=True)
+        raise CourseError(f"cannot unpack {path}: {error}; export it again") from None
     sums = (target / SUMS).read_text() if (target / SUMS).exists() else ""
     wanted = dict(reversed(line.split("  ", 1)) for line in sums.splitlines())
     wrong = sorted({name for name, _ in wanted.items() ^ digests(target, SUMS).items()})
@@ -111,6 +120,17 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
         raise CourseError(f"{path} is damaged: {', '.join(wrong) or f'no {SUMS}'} differs; "
                           "export it again")
     return target
+
+
+@contextmanager
+def unpacked(model: str) -> Iterator[str]:
+    """The folder of a model for as long as it is needed: an exported zip is unpacked and checked,
+    anything else is what it is."""
+    if not model.endswith(".zip"):
+        yield model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(from_zip(model, folder))
 
 
 def to_hub(run_dir: str | Path, repository: str, *, private: bool = False) -> str:
@@ -123,9 +143,11 @@ def to_hub(run_dir: str | Path, repository: str, *, private: bool = False) -> st
 
     try:
         validate_repo_id(repository)
+        well_named = repository.count("/") == 1  # without a user the client takes the token's
     except HFValidationError:
-        raise CourseError(f"'{repository}' is no name of a repository; it looks like "
-                          "USER/NAME") from None
+        well_named = False
+    if not well_named:
+        raise CourseError(f"'{repository}' is no name of a repository; it looks like USER/NAME")
     if not get_token():
         raise CourseError("no Hub token: make one with write access in the Hub's settings, then "
                           "run `hf auth login`, or set HF_TOKEN for this command")

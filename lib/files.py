@@ -29,7 +29,7 @@ def atomic(path: Path):
             Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise CourseError(f"cannot write {path}: {error.strerror or error}; choose another "
-                          "folder with --output-dir, or free some space") from error
+                          "place for it, or free some space") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,12 +54,18 @@ def read_json(path: Path):
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a user's text file; raises CourseError, which calls it what, if unreadable."""
+    """The lines of a user's text file; raises CourseError, which calls it what, if unreadable.
+
+    ``str.splitlines`` would also split at U+2028 and its like, which JSON allows within a text.
+    """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise CourseError(f"cannot read the {what} file {path}: "
-                          f"{getattr(error, 'strerror', None) or error}") from None
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise CourseError(f"{path}, line {line}: the {what} file is not UTF-8; save it as UTF-8"
+                          ) from None
+    except OSError as error:
+        raise CourseError(f"cannot read the {what} file {path}: {error.strerror}") from None
 
 
 def digests(folder: Path, *but: str) -> dict[str, str]:

@@ -3,6 +3,8 @@
 Every tier goes through the same Auto classes: ``tiny`` is only a path into this package.
 """
 
+import contextlib
+import re
 import socket
 import urllib.request
 from functools import cache
@@ -10,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -65,10 +67,16 @@ def policy_path(model: str, task: str) -> str:
 
 
 def trained_with(path: str) -> dict:
-    """training_config.json of the run that path is, lies in or was exported from; else empty."""
+    """training_config.json of the run that path is, lies in or was exported from; else empty.
+
+    An export on the Hub, USER/NAME, has it too.
+    """
     for folder in (Path(path), Path(path).parent):
         if (folder / RUN_CONFIG).is_file():
             return read_json(folder / RUN_CONFIG)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not Path(path).exists() and hub_reachable():
+        with contextlib.suppress(Exception):  # not ours, gated, no such id: loading it will tell
+            return read_json(hf_hub_download(path, RUN_CONFIG))
     return {}
 
 
@@ -165,6 +173,14 @@ def load_scorer(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = _load(AutoTokenizer, path)
     model = _load(AutoModelForSequenceClassification, path, dtype=torch.float32)
     return model.to(pick_device()).eval(), tokenizer
+
+
+def end_tokens(model: PreTrainedModel, tokenizer) -> list[int]:
+    """The tokens that end a completion, as TRL's trainer counts them: EOS first, then the model's
+    own (an instruct model may have two)."""
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [] if own is None else [own]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *own]))
 
 
 def prompt_text(tokenizer, prompt) -> str:

@@ -46,8 +46,8 @@ def history_row(step: int, epoch: float, logs: dict) -> dict:
 def read_samples(run_dir: Path, name: str = SAMPLES) -> list[dict]:
     """The rows of samples.jsonl or PROBES; a last line torn by a kill is dropped."""
     path = Path(run_dir) / name
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def finished(run_dir: str | Path) -> Path:

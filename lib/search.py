@@ -18,11 +18,16 @@ GROUPS = (4, 8, 16)
 
 
 def propose(trial, settings):
-    """Settings of one trial: those given, with what Optuna suggests in their place."""
-    centre = settings.resolved().learning_rate
+    """Settings of one trial: those given, with what Optuna suggests in their place.
+
+    Every trial has as many steps of as many completions as the settings given, whatever its
+    group size.
+    """
+    given = settings.resolved()
+    centre = given.learning_rate
     form = trial.suggest_float("format_weight", 0.0, 2.0)
     return dataclasses.replace(
-        settings, learning_rate=trial.suggest_float(
+        settings, max_steps=given.max_steps, learning_rate=trial.suggest_float(
             "learning_rate", centre / 5, centre * 5, log=True),
         num_generations=trial.suggest_categorical(
             "num_generations", [g for g in GROUPS if settings.step_batch % g == 0]),

@@ -6,6 +6,7 @@ Off unless asked for (``--wandb``, ``--trackio``); Trackio keeps its data on thi
 import os
 from pathlib import Path
 
+from lib import CourseError
 from lib.evaluation import before_and_after, rows
 
 PROJECT = "grpo-course"
@@ -15,6 +16,16 @@ SAMPLES = 20
 def project() -> str:
     """The project to report to: ``--wandb-project`` sets the variable."""
     return os.environ.get("WANDB_PROJECT", PROJECT)
+
+
+def check_login() -> None:
+    """Raise CourseError where Weights & Biases would ask who is there."""
+    import wandb
+
+    online = os.environ.get("WANDB_MODE", "online") == "online"
+    if online and not wandb.api.api_key:
+        raise CourseError("--wandb knows no account; run `wandb login`, or set WANDB_API_KEY, or "
+                          "WANDB_MODE=offline for files alone")
 
 
 def results(run_dir: Path) -> dict[str, float]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,10 +67,13 @@ def check_lengths(model, tokenizer, prompts: list[str], max_completion_length: i
     if not lengths or min(lengths) == 0:
         raise CourseError("a prompt is empty; every prompt needs at least one token")
     room = models.max_positions(model) - max(lengths)
+    if room < 1:
+        raise CourseError(f"the longest prompt has {max(lengths)} tokens, and the model only "
+                          f"{models.max_positions(model)} positions; take a model with more")
     if max_completion_length > room:
         raise CourseError(f"--max-completion-length {max_completion_length} does not fit: the "
                           f"longest prompt leaves {room} of the model's "
-                          f"{models.max_positions(model)} positions; try {max(room, 1)}")
+                          f"{models.max_positions(model)} positions; try {room}")
 
 
 def find_checkpoint(run_dir: Path, wanted: str) -> Path | None:
@@ -104,11 +108,11 @@ def _commit() -> str | None:
 
 
 def describe(settings: Settings, device: torch.device) -> dict:
-    """The content of training_config.json: settings, optimizer, versions, commit, device."""
+    """The content of training_config.json: settings, start, optimizer, versions, commit, device."""
     libraries = ("torch", "transformers", "trl", "datasets", "peft")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"task": settings.task, "settings": dataclasses.asdict(settings),
-            "optimizer": settings.optimizer(),
+    return {"task": settings.task, "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": dataclasses.asdict(settings), "optimizer": settings.optimizer(),
             "versions": {lib: version(lib) for lib in libraries}, "git_commit": _commit(),
             "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()}}
 
@@ -150,7 +154,7 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise,
     both before the run folder is made.
     """
-    settings, run_dir = settings.resolved(), Path(run_dir)
+    named, settings, run_dir = settings.run_name, settings.resolved(), Path(run_dir)
     for name in settings.needed_answers():
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
@@ -179,6 +183,9 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
         if refuse_hopeless and promise["hopeless"]:
             raise CourseError(f"hopeless: {promise['hopeless']}")
         _start(run_dir, config, measure(policy) | {"signal": promise})
+    if not named:  # Trackio takes two runs of one name for one
+        started = read_json(run_dir / models.RUN_CONFIG).get("started", "")  # first, if resumed
+        settings = dataclasses.replace(settings, run_name=f"{settings.run_name} {started}")
     probes = settings.plain(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
     recorder = monitor.RunRecorder(
         run_dir, reward, lambda policy: ask_probes(settings, probes, reward, policy, tokenizer,
@@ -316,6 +323,7 @@ def _finish(run_dir, policy, tokenizer, history, measure) -> None:
     policy.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(run_dir / "final", ignore_errors=True)
+    (run_dir / "README.md").unlink(missing_ok=True)  # TRL's draft of a card: lib.export makes ours
     unfinished.rename(run_dir / "final")
     plots.save(plots.history({run_dir.name: history}), run_dir / monitor.CURVES)
     write_json(run_dir / monitor.FINAL, measure(policy))

@@ -5,6 +5,7 @@ functions train the tiny policy and Qwen2.5-0.5B-Instruct.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,11 @@ def get_gsm8k_questions(split: str, source: str | None = "tiny") -> list[dict]:
 
     source: "tiny" for generated problems, None for GSM8K from the Hub (its test split for
     "eval"), or a JSONL file in GSM8K's format, an eighth of whose questions are for "eval".
-    Raises CourseError for an unreadable file, naming file and line, and for an unreachable Hub.
+    Raises CourseError for another split, for an unreadable file, naming file and line, and for
+    an unreachable Hub.
     """
+    if split not in TINY_QUESTIONS:
+        raise CourseError(f"there is no split '{split}'; ask for \"train\" or \"eval\"")
     if source == "tiny":
         return [problem.row() for problem in make_problems(TINY_QUESTIONS[split], TINY_SEED, split)]
     if source is not None:
@@ -54,14 +58,15 @@ def _read_jsonl(path: Path) -> list[dict]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise CourseError(f"{path}, line {number}: no JSON: {error}") from None
+            raise CourseError(f"{path}, line {number}: no JSON: {getattr(error, 'msg', error)}"
+                              ) from None
         if not isinstance(row, dict) or not all(
                 isinstance(row.get(key), str) and row[key].strip()
                 for key in ("question", "answer")):
             raise CourseError(f"{path}, line {number}: wants an object with the texts "
                               '"question" and "answer"')
-        if "####" not in row["answer"]:
-            raise CourseError(f'{path}, line {number}: "answer" must end in "#### result"')
+        if not re.search(r"####[^#]*\d", row["answer"]):
+            raise CourseError(f'{path}, line {number}: "answer" must end in "####" and a number')
         rows.append({key: row[key] for key in ("question", "answer")})
     return rows
 
@@ -123,7 +128,7 @@ class ReasoningRun(Settings):
         tiny = self.model == "tiny"
         steps = 1 if self.max_steps else len(self.prompts("train")) // self.prompts_per_step
         return {"max_steps": max(1, self.epochs * steps), "save_steps": 40 if tiny else 100,
-                "beta": 0.04 if tiny else 0.0,  # without it tiny soon forgets to end its answers
+                "beta": 0.04 if tiny else 0.0,  # the rewards do not see all that an answer may lose
                 "max_completion_length": 48 if tiny else 200,
                 "learning_rate": (5e-4 if tiny else 5e-6) * (5 if self.use_peft else 1),
                 "run_name": self.name()}

@@ -64,6 +64,23 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(ti
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_sampling_does_what_training_does_whatever_the_model_would_do_by_itself(tiny, monkeypatch):
+    """Qwen's instruct models come with a repetition penalty and two end tokens."""
+    policy, tokenizer = tiny
+    how = {"temperature": 0.0, "max_completion_length": 20, "seed": 0}
+    plain = sample(*tiny, sentiment.prompts("eval")[:8], **how)
+    monkeypatch.setattr(policy.generation_config, "repetition_penalty", 1.5)
+    assert sample(*tiny, sentiment.prompts("eval")[:8], **how) == plain
+    second = plain[0][2]
+    monkeypatch.setattr(policy.generation_config, "eos_token_id",
+                        [tokenizer.eos_token_id, second])
+    assert sample(*tiny, sentiment.prompts("eval")[:8], **how) == [
+        row[:row.index(second) + 1] if second in row else row for row in plain]
+    [row] = evaluation.sampled_rows(policy, tokenizer, policy, sentiment.prompts("eval")[:1],
+                                    temperature=0.0)
+    assert row["ended"] and row["completion_ids"][-1] == second
+
+
 def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
     policy, tokenizer = tiny
     result = measure(policy, tokenizer, policy, prompts=sentiment.prompts("eval")[:6],

@@ -133,12 +133,11 @@ def test_an_epoch_is_one_pass_and_ends_in_a_checkpoint():
 
 
 def test_chat_answers_and_ends(capsys, monkeypatch):
-    assert main(["chat", "tiny", "Who lives in a pineapple under the sea?"]) == 0
+    tiny = ["chat", "tiny", "--task", "persona"]
+    assert main([*tiny, "Who lives in a pineapple under the sea?"]) == 0
     assert capsys.readouterr().out.strip().endswith(".")
     monkeypatch.setattr("sys.stdin", io.StringIO("Who is yellow?\n\nnever asked\n"))
-    assert main(["chat", "tiny", "--temperature", "0", "Who is it?"]) == 0, "the question last"
-    assert capsys.readouterr().out
-    assert main(["chat", "tiny", "--interactive"]) == 0
+    assert main([*tiny, "--interactive"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
@@ -159,5 +158,5 @@ def test_chat_uses_a_chat_template_where_there_is_one(monkeypatch):
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     monkeypatch.setattr(models, "load_policy", lambda path: (policy, tokenizer))
     monkeypatch.setattr(chat, "sample", lambda m, t, prompts, **kw: seen.append(prompts) or [[5]])
-    chat.Asker("some/model")("Who?")
+    chat.Asker("some/model", task="persona")("Who?")
     assert seen == [["<user>Who?"]]

@@ -1,8 +1,11 @@
 """Chapter 4: data, rewards on real rows, prompts, chat log, export."""
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from grading.faults import reference
 from grading.release import write_source
 from lib import CourseError, chat, models
-from lib.__main__ import main
+from lib.__main__ import build_parser, main, settings_of_flags
 from lib.chat import append
 from lib.checks import reasoning as checks
 from lib.evaluation import rate_interval
@@ -26,6 +29,7 @@ from lib.tasks.reasoning import (
 from lib.tiny import build, problems
 
 ANSWERS = reference("04_reasoning")
+QUESTION = get_gsm8k_questions("eval")[0]["question"]
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "train-2000.jsonl"
 
 
@@ -155,15 +159,25 @@ def test_a_bad_data_file_is_told_with_its_line(in_tmp, capsys, lines, message):
     (["--reward-weights", "0,0,0,0,0"], "nothing to learn from"),
     (["--reward-weights", "a"], "invalid weights value"),
     (["--use-vllm"], "needs a CUDA GPU"),
+    (["--wandb"], "--wandb knows no account; run `wandb login`"),
     (["--epochs", "0"], "at least 1")])
 def test_bad_flags_are_one_line(in_tmp, tmp_path_factory, capsys, monkeypatch, argv, message):
     monkeypatch.setattr(models, "hub_reachable", lambda: False)
+    if "--wandb" in argv:  # its stand-in: the package is an extra
+        monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(
+            api=SimpleNamespace(api_key=None), __spec__=ModuleSpec("wandb", None)))
+        monkeypatch.delenv("WANDB_MODE", raising=False)
     argv = ["train", "reasoning", *argv]
     if "--use-vllm" in argv:  # found out only after the answers were read
         argv += ["--answers", str(write_source(tmp_path_factory.mktemp("course"), "04_reasoning"))]
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not Path("runs").exists()
+
+
+def test_a_run_may_have_a_name_of_its_own_for_trackers():
+    args = build_parser().parse_args(["train", "reasoning", "--wandb-run-name", "mine"])
+    assert settings_of_flags(args).resolved().run_name == "mine"
 
 
 def test_the_reference_configuration_is_that_of_the_chapter():
@@ -175,17 +189,65 @@ def test_the_reference_configuration_is_that_of_the_chapter():
         "adam_beta1": 0.9, "adam_beta2": 0.99, "max_grad_norm": 0.1}
 
 
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_another_split_is_refused(split):
+    """GSM8K calls its held-out split "test": to take it for the training one would be a leak."""
+    for source in ("tiny", None, str(GSM8K)):
+        with pytest.raises(CourseError, match=f"there is no split '{split}'"):
+            get_gsm8k_questions(split, source)
+
+
+def test_a_file_is_read_as_json_means_it(tmp_path):
+    row = {"question": "How many\u2028are \x85 there?", "answer": "#### 4"}
+    lines = [json.dumps(row | {"question": f"{i} {row['question']}"}, ensure_ascii=False)
+             for i in range(80)]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\ufeff" + "\r\n".join(lines) + "\n", encoding="utf-8")
+    rows = get_gsm8k_questions("train", str(path)) + get_gsm8k_questions("eval", str(path))
+    assert {r["question"] for r in rows} == {json.loads(line)["question"] for line in lines}
+    path.write_bytes(path.read_bytes() + "é".encode("latin-1"))
+    with pytest.raises(CourseError, match="line 81: the data file is not UTF-8"):
+        get_gsm8k_questions("train", str(path))
+
+
 def test_chat_writes_reasoning_and_answer_apart(tmp_path):
     log = tmp_path / "new" / "log.jsonl"
     ask = chat.Asker("tiny", task="reasoning", temperature=0.0, jsonl=log)
-    question = get_gsm8k_questions("eval")[0]["question"]
-    texts = [ask(question), ask(question)]
+    assert log.exists(), "a log that cannot be written is told before anything is asked"
+    texts = [ask(QUESTION), ask(QUESTION)]
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == 2 and texts[0] == texts[1] == rows[0]["text"], "greedy repeats"
-    assert rows[0]["prompt"] == messages(question) and rows[0]["model"] == "tiny"
+    assert rows[0]["prompt"] == messages(QUESTION) and rows[0]["model"] == "tiny"
     assert rows[0]["answer"] == ANSWERS["extract_xml_answer"](texts[0]) != ""
     assert "=" in rows[0]["reasoning"] and rows[1]["settings"]["seed"] == 1
     assert rows[0]["time"].endswith("+00:00")
+
+
+def test_tags_that_are_not_closed_are_read_all_the_same():
+    assert chat.sections("<reasoning>\n5+3=8\n<answer>\n8") == {
+        "reasoning": "5+3=8", "answer": "8"}
+    assert chat.sections("<reasoning>\n<<5+3=8>>8\n</reasoning>\n<answer>\n8\n</answer>") == {
+        "reasoning": "<<5+3=8>>8", "answer": "8"}
+    assert chat.sections("8") == {}
+
+
+def test_a_line_that_a_dead_writer_left_is_not_written_on(tmp_path):
+    (tmp_path / "log").write_text('{"i": 0}\n{"i": 1, "te')
+    append(tmp_path / "log", {"i": 2}, {"i": 3})
+    lines = (tmp_path / "log").read_text().split("\n")
+    assert lines == ['{"i": 0}', '{"i": 1, "te', '{"i": 2}', '{"i": 3}', ""]
+
+
+def test_a_bad_question_does_not_end_the_conversation(capsys):
+    ask = chat.Asker("tiny", task="reasoning", temperature=0.0)
+    chat.interactive(ask, ["How many? " * 200, QUESTION])
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "error: the question is too long for this model" and "=" in "".join(said[2:])
+
+
+def test_a_model_that_does_not_say_its_task_is_not_guessed_at(capsys):
+    assert main(["chat", "tiny", "How many?"]) == 2
+    assert "say --task sentiment, persona or reasoning" in capsys.readouterr().err
 
 
 def test_lines_of_several_writers_do_not_mix(tmp_path):

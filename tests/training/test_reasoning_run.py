@@ -18,7 +18,8 @@ from lib import CourseError, chat, evaluation, export
 from lib.__main__ import main
 from lib.files import read_json
 from lib.monitor import BASELINE, FINAL, HISTORY, read_samples
-from lib.tasks.reasoning import REWARDS, get_gsm8k_questions
+from lib.search import propose
+from lib.tasks.reasoning import REWARDS, ReasoningRun, get_gsm8k_questions
 
 FLAGS = ["--max-steps", "3", "--save-steps", "2", "--batch-size", "8", "--accumulation", "2",
          "--num-generations", "4", "--seed", "5", "--reward-weights", "1,1,1,1,0.5"]
@@ -63,6 +64,14 @@ def test_every_artefact_has_its_schema(run):
             assert m["value"] == sum(row[part] for row in validation["rows"]) / 240
         assert "accuracy_greedy" in validation["metrics"]
     assert set(REWARDS) <= read_samples(run)[0].keys()
+    assert not (run / "README.md").exists(), "TRL's draft of a card, which knows nothing"
+
+
+def test_samples_may_hold_any_character(run, tmp_path):
+    row = {"step": 1, "completion": "one\u2028two\x85three\n"}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(row, ensure_ascii=False) + '\n{"torn',
+                                            encoding="utf-8")
+    assert read_samples(tmp_path) == [row]
 
 
 def test_the_base_has_room_to_grow(run):
@@ -86,9 +95,25 @@ def test_zip_and_back_gives_the_same_greedy_answer(run, tmp_path, capsys):
     after = read_json(run / FINAL)["metrics"]["accuracy"]["value"]
     assert f"| accuracy, sampled | {read_json(run / BASELINE)['metrics']['accuracy']['value']:.2f}"\
         in card and f"| {after:.2f} [" in card and "GRPO" in card
-    capsys.readouterr()
-    assert main(["chat", str(folder), QUESTION, "--temperature", "0"]) == 0
-    assert capsys.readouterr().out.strip() == greedy(run)
+    assert r"| KL(pi\|\|ref), nats |" in card, "a bar ends a cell of a table"
+    assert "base_model" not in card, "the Hub knows no model 'tiny'"
+    for model in (folder, packed):
+        capsys.readouterr()
+        assert main(["chat", str(model), QUESTION, "--temperature", "0", "--jsonl",
+                     str(tmp_path / "log")]) == 0
+        assert capsys.readouterr().out.strip() == greedy(run)
+    assert [json.loads(line)["model"] for line in (tmp_path / "log").read_text().splitlines()] == [
+        str(folder), str(packed)]
+
+
+def test_a_model_below_a_run_is_known_by_it(run, notebook, capsys, tmp_path):
+    """The system prompt and the questions of the run, wherever its weights are asked for."""
+    assert greedy(run / "final") == greedy(run)
+    argv = ["--num-prompts", "4", "--answers", str(notebook)]
+    assert main(["compare", "reasoning", str(run / "final"), str(run), *argv]) == 0
+    for line in capsys.readouterr().out.splitlines()[1:]:
+        left, right = line.split("  ", 1)[1].rsplit("  ", 1)
+        assert left.strip() == right.strip()
 
 
 def test_a_damaged_zip_and_an_unfinished_run_are_refused(run, tmp_path):
@@ -101,6 +126,15 @@ def test_a_damaged_zip_and_an_unfinished_run_are_refused(run, tmp_path):
     with pytest.raises(CourseError, match=r"is damaged: model.safetensors differs"):
         export.from_zip(tmp_path / "bad.zip", tmp_path / "back")
     assert not list((tmp_path / "back").iterdir())
+    data = bytearray((tmp_path / "good.zip").read_bytes())
+    for name in ("config.json", "model.safetensors"):
+        torn = data.copy()
+        start = torn.find(name.encode()) + len(name) + 20
+        torn[start:start + 9] = b"\xff" * 9
+        (tmp_path / "torn.zip").write_bytes(torn)
+        with pytest.raises(CourseError, match="cannot unpack"):
+            export.from_zip(tmp_path / "torn.zip", tmp_path / "back")
+        assert not list((tmp_path / "back").iterdir()), "nothing half-unpacked"
     (tmp_path / "no.zip").write_bytes(b"no zip")
     with pytest.raises(CourseError, match="cannot unpack"):
         export.from_zip(tmp_path / "no.zip", tmp_path / "back")
@@ -182,6 +216,7 @@ def test_push_to_a_stand_in_of_the_hub(run, hub, tmp_path):
     ({}, "someone/reasoner", "no Hub token: make one"),
     ({"HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9"}, "someone/reasoner",
      "the Hub cannot be reached; --zip FILE works without it"),
+    ({}, "reasoner", "'reasoner' is no name of a repository; it looks like USER/NAME"),
     ({}, "not a name", "'not a name' is no name of a repository")])
 def test_a_push_that_cannot_be_is_one_line(run, tmp_path, env, repository, message):
     done = push(run, repository, tmp_path, **env)
@@ -225,22 +260,43 @@ def test_search_proposes_trains_and_goes_on(tmp_path, notebook, capsys):
         "value"] for i in (0, 1)]
     assert best["accuracy"] == max(figures) and not (tmp_path / "search" / "trial-2").exists()
     assert "learning_rate" in best and "best of 2" in capsys.readouterr().out
+    assert main([*argv, "1", "--reward-weights", "1,1,1,1,1"]) == 2
+    assert "search chooses --num-generations and --reward-weights" in capsys.readouterr().err
+
+
+def test_every_trial_of_a_search_has_the_same_budget():
+    class Trial:
+        def suggest_float(self, name, low, high, log=False):
+            return (low + high) / 2
+
+        def suggest_categorical(self, name, choices):
+            return choices[self.pick]
+
+    given = ReasoningRun()
+    for Trial.pick in range(3):
+        chosen = propose(Trial(), given).resolved()
+        assert chosen.num_generations == (4, 8, 16)[Trial.pick]
+        assert chosen.max_steps == given.resolved().max_steps
+        assert chosen.step_batch == given.step_batch
 
 
 def test_trackers_get_metrics_samples_and_the_improvement(tmp_path, notebook):
+    """Under a name with the run's start: Trackio would take a second run of one name for the
+    first one's next steps."""
     pytest.importorskip("wandb", reason="the extra 'trackers' is not installed")
     pytest.importorskip("trackio", reason="the extra 'trackers' is not installed")
     home = tmp_path / "home"
     argv = command(tmp_path / "run", notebook, "--max-steps", "1", "--wandb", "--trackio",
-                   "--wandb-project", "course", "--wandb-run-name", "first")
+                   "--wandb-project", "course")
     done = subprocess.run(
         [sys.executable, "-m", "lib", *argv], capture_output=True, text=True, cwd=tmp_path,
         env=os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path),
                           "TRACKIO_DIR": str(home), "HF_HOME": str(home)})
     assert done.returncode == 0, done.stderr[-2000:]
     wrote = b"".join(p.read_bytes() for p in tmp_path.glob("wandb/offline-run-*/*.wandb"))
-    for key in (b"improvement/accuracy", b"final/format_rate", b"samples", b"first"):
+    name = f"1ep_w1-1-1-1-0.5 {read_json(tmp_path / 'run' / 'training_config.json')['started']}"
+    for key in (b"improvement/accuracy", b"final/format_rate", b"samples", name.encode()):
         assert key in wrote
     database = b"".join(p.read_bytes() for p in home.rglob("course*") if p.is_file())
-    for key in (b"improvement/accuracy", b"samples", b"first"):
+    for key in (b"improvement/accuracy", b"samples", name.encode()):
         assert key in database
