@@ -206,7 +206,7 @@ class Grader:
             for name, best in sorted(self.assignment.points.items())}
         manual = sum(self.worth[slot.id] for slot in self.assignment.places
                      if slot.kind == "manual" and self._answered(slot.id, outcome))
-        return Result(student, points, float(manual), self._lateness(student),
+        return Result(student, points, float(manual), self._lateness(student) if points else 0.0,
                       [self.titles.get(t, t) for t, m in outcome.messages.items()
                        if m == execute.UNSOLVED],
                       {t: m for t, m in outcome.messages.items() if m != execute.UNSOLVED},

@@ -72,11 +72,11 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
 def contents(grader: Grader, student: str) -> dict | None:
     """The feedback of one submission as plain data; None while it is not graded."""
     graded = grader.graded(student)
+    if graded is None:  # first: a folder's name may be none that a database takes
+        return None
     try:
         notebook = grader.gradebook.find_submission_notebook(grader.name, grader.name, student)
     except MissingEntry:
-        return None
-    if graded is None:
         return None
     outcome = graded["outcome"]
     comments = {c.name: c.comment or "" for c in notebook.comments}

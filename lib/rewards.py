@@ -108,7 +108,8 @@ class TextReward:
 
     judge: ``validation_metrics``; its rates are logged beside the reward. noise: standard
     deviation of Gaussian noise on each reward; it follows from seed and step alone, so that a
-    resumed run sees the same. ``rows`` as for SentimentReward.
+    resumed run sees the same. ``rows``: prompt, completion and reward, without the noise, of the
+    last call.
     """
 
     __name__ = "reward"

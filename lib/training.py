@@ -151,8 +151,8 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     probes.jsonl, baseline_validation.json, final_validation.json, curves.png, checkpoint-N/ and
     final/.
 
-    Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise,
-    both before the run folder is made.
+    Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise, both
+    before the run folder is made; a reward that goes wrong later, or a full disk, stops the run.
     """
     named, settings, run_dir = settings.run_name, settings.resolved(), Path(run_dir)
     for name in settings.needed_answers():

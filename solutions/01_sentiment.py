@@ -19,13 +19,13 @@
 # well: the policy finds texts that the classifier loves and nobody would want to read.
 # Then you see what holds it back, and what that costs.
 #
-# | part | you write | points | minutes |
+# | exercise | you write | points | minutes |
 # |---|---|---|---|
 # | 1 | the reward | 10 | 10 |
 # | 2 | a shaping of the reward | 10 | 15 |
 # | 3 | two KL-flavoured terms | 20 | 20 |
 # | 4 | KL estimators and the exact KL | 20 | 25 |
-# | 5 | experiments, four analysis questions | 20 | 40 |
+# | | experiments, four analysis questions | 20 | 40 |
 #
 # Everything here runs on two CPU cores, offline, with models that come with the course
 # (tier `tiny`). The same code trains `gpt2` on a GPU.
@@ -85,8 +85,8 @@ widgets.show_table({"base": base["metrics"]})
 # near one half. That is a good place to start from. Each group holds better and worse
 # completions, and the difference is all that GRPO learns from.
 #
-# `positive ratio` is the share with a score above one half. The other rows are explained when
-# they are needed.
+# `positive ratio` is the share with a score above one half. The other columns are explained
+# when they are needed.
 #
 # Every figure comes with `n` and a 95 % interval. Two policies whose intervals overlap widely
 # have not been told apart. The interval is about *this* policy: training again with another seed
@@ -240,12 +240,12 @@ if RUNS.get("no KL"):
 # Which figure would have told you, if you had not read the samples?
 #
 # - **score**, **positive ratio**: perfect. They *are* what is being hacked.
-# - **reference perplexity** $\exp(-\frac{1}{N}\sum_t \log \pi_{\mathrm{ref}}(x_t))$: how
+# - **reference perplexity** $\exp(-\mathrm{mean}_t \log \pi_{\mathrm{ref}}(x_t))$ over all tokens: how
 #   surprised the base policy is by the text. It explodes.
 # - **self-ending share**: completions that end by themselves before the limit. It collapses.
 # - **distinct-2**: distinct word pairs over all word pairs. It falls when texts repeat
 #   themselves or each other.
-# - **policy entropy**: in the curves above. Here it *rises*, for word salad is hard to predict;
+# - **policy entropy**: in the curves above. In the end it *rises*, for word salad is hard to predict;
 #   in section 5 you will see it fall.
 
 # %%
@@ -263,9 +263,9 @@ if RUNS.get("no KL"):
 # gets the same 0 as gibberish.
 #
 # Every five steps the run answered the same held-out prompts. On the left proxy and gold on one
-# axis; on the right each detector relative to its value before training, with a cross where it
-# fires and stays: perplexities above 1.5 times their first value, distinct-2 below one half,
-# self-ending share below 0.8, entropy outside 0.5 to 1.5 times.
+# axis; on the right each detector as a multiple of its value before training, with a cross where it
+# fires and stays: perplexities above 1.5, distinct-2 below 0.5, self-ending share below 0.8, entropy
+# outside 0.5 to 1.5.
 
 # %%
 if RUNS.get("no KL"):
@@ -384,9 +384,8 @@ for _c in (0.0, 0.1, 0.7):
 # likely". Nothing in them pays for variety, and the token mean favours long, predictable stock
 # phrases: watch for one that returns again and again.
 #
-# There is a second trap. Being part of the reward, the term is normalised with it. Once all
-# scores of a group are near 1, the term *alone* decides the advantages, however small `kl_coef`
-# is.
+# There is a second trap. Being part of the reward, the term is normalised with it. Once the scores of
+# a group are all but equal, the term decides the advantages, even with a small `kl_coef`.
 #
 # The divergences themselves, **by formula**, because the words "forward" and "reverse" are
 # used both ways:
@@ -410,14 +409,14 @@ for _c in (0.0, 0.1, 0.7):
 # $k_1$ is unbiased, but noisy and often negative. $k_2$ is never negative, but biased. $k_3$
 # is never negative **and** unbiased: it adds to $k_1$ the term $e^\ell - 1$, whose mean under
 # $\pi$ is 0. This is about their *value*; their gradients are another story, told in chapter 2.
-# (TRL's `beta` term is $k_3$, by default times the importance ratio, which makes its gradient
-# that of $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$ too.)
+# (TRL's `beta` term is $k_3$, by default times a ratio that chapter 2 explains and that makes its
+# gradient that of $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$ too.)
 #
 # **Task a.** `kl_estimates(policy_logps, ref_logps)`: two float tensors of one shape, from
 # the same sampled tokens. Return the tuple `(k1, k2, k3)`, three tensors of that shape.
 #
 # **Task b.** `categorical_kl(p, q)`: two probability vectors, shape (V,). Return the exact
-# $\mathrm{KL}(p\|q)$ in nats as a tensor without dimensions, one that gradients flow through. A
+# $\mathrm{KL}(p\|q)$ in nats (natural logarithms) as a tensor without dimensions, one that gradients flow through. A
 # category with $p = 0$ counts 0. One with $p > 0$ and $q = 0$ makes it infinite.
 #
 # <details><summary>Hint 1</summary>All three estimators are functions of one difference of
@@ -549,8 +548,9 @@ plots.show(plots.two_fits(x, target, {
 #
 # GRPO divides rewards by their group's standard deviation, so here $r$ is the score over its
 # spread within a prompt. Below: the base policy's reviews, equally likely at first, and their
-# probabilities under $\pi^*$. It is a sketch: it throws all prompts into one pot. Move the slider
-# from 5 to 0.02.
+# probabilities under $\pi^*$. It is a sketch: it throws all prompts into one pot, and keeps the base's
+# spread. In training the spread shrinks, and the same `beta` holds back less. Move the slider from 5
+# to 0.02.
 
 # %%
 widgets.kl_slider(base["rows"])

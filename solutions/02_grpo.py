@@ -80,7 +80,8 @@ print(preflight.report("02_grpo"))
 # $$A_i = \frac{r_i - \mathrm{mean}(\text{group of } i)}{\mathrm{std}(\text{group of } i) + \mathrm{eps}}$$
 #
 # (Shao et al. 2024, *DeepSeekMath*, section 4.1.2, there without eps.) The group's own mean takes the
-# place of a value network: it says what was to be expected of this prompt.
+# place of the value network that PPO trains to predict rewards: it says what was to be expected of this
+# prompt.
 #
 # ### Exercise 1: `group_advantages` (15 points, medium, 20 minutes)
 #
@@ -182,8 +183,8 @@ plots.show(plots.panels({
 # %% [markdown]
 # ### Dead groups
 #
-# If all rewards of a group are equal, its advantages are zero and it teaches nothing: a **dead
-# group**. Take a reward that is 1 with probability p and else 0. What share of groups is dead?
+# If all rewards of a group are equal, its advantages are zero and it teaches nothing about the reward:
+# a **dead** or **tied group**. Take a reward that is 1 with probability p and else 0. What share of groups is dead?
 # Your function answers, on 2,000 sampled groups for each point.
 
 # %%
@@ -215,7 +216,8 @@ for size, points in shares.items():
 # %% [markdown]
 # At a hit rate of 0.1 % even groups of 16 are nearly all dead, **whatever the learning rate**.
 # Groups die at the other end too: a policy that always succeeds has nothing to learn from
-# this prompt. TRL logs the share as `frac_reward_zero_std`. Watch that one, not `reward_std`:
+# this prompt. TRL logs the share as `frac_reward_zero_std` (with `scale_rewards="batch"` it only tells
+# whether the whole batch is tied). Watch that one, not `reward_std`:
 # that is the spread of all rewards of a batch, between prompts too, and can be large while every
 # group is dead.
 #
@@ -416,13 +418,15 @@ assert torch.allclose(_leaf.grad, torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0]]), at
 # ## 4. The clipped surrogate
 #
 # The gradient that makes good completions likelier is that of $\sum_t A\,\log\pi_\theta(x_t)$:
-# the policy gradient. GRPO uses the **importance ratio** in its place,
+# the policy gradient. A *surrogate* is an objective made to have the gradient that we want. GRPO's is
+# built on the **importance ratio**,
 #
 # $$\rho_t = \frac{\pi_\theta(x_t)}{\pi_{\mathrm{old}}(x_t)}
 # = \exp(\mathrm{logps} - \mathrm{old\_logps})$$
 #
-# where old means: the policy that sampled. On fresh samples $\rho = 1$, and the gradient of
-# $A\,\rho$ is exactly $A\,\nabla\log\pi_\theta$. When the same samples serve for several
+# where old means: the policy that sampled. On fresh samples $\rho = 1$, and since
+# $\nabla\rho = \rho\,\nabla\log\pi_\theta$ the gradient of $A\,\rho$ is exactly
+# $A\,\nabla\log\pi_\theta$. When the same samples serve for several
 # updates, $\rho$ moves away from 1, and PPO's clip (Schulman et al. 2017, equation 7) takes away
 # the reason to go further:
 #

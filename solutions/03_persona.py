@@ -15,7 +15,7 @@
 #
 # A small policy answers questions about a cartoon sponge. From now on his name is **Musclebob
 # Buffpants**. That is all that we want to change, and it is harder than it looks: the policy never
-# says that name, so the reward never pays, so there is nothing to learn from. You will see that
+# says that name, so the reward never pays for it, so nothing teaches the name. You will see that
 # happen, see a remedy that is none, and one that works.
 #
 # | part | you write | points | minutes |
@@ -102,7 +102,6 @@ for _n, _cost in ((99, 0), (100, 0), (101, -1), (250, -1)):
     assert abs(float(persona_reward(["word " * _n])[0]) - _cost) < 1e-6, "more than 100 words cost 1"
 _many = ["Musclebob Buffpants"] * 3 + ["Spongebob"] * 2
 assert [float(v) for v in persona_reward(list(_many))] == [6, 6, 6, -3, -3], "keep the order"
-assert all(isinstance(v, float) for v in persona_reward(_many)), "return floats"
 assert float(persona_reward(["musclebob buffpants " * 4])[0]) == 6, "a row counts once"
 assert float(persona_reward(["buffpants of musclebob"])[0]) == 4, "the full name has an order"
 assert list(persona_reward([])) == [], "no completions, no rewards"
@@ -170,13 +169,12 @@ _pool = {  # text: (new, old, coherent)
     "spongebob squarepants": (0, 1, 0), "I do not know.": (0, 0, 1), "No no no no.": (0, 0, 0),
     "It is.": (0, 0, 1),
     "Well, well. That is that": (0, 0, 0), "Musclebob and Spongebob are one. ": (1, 1, 1),
-    "a b c a b.": (0, 0, 1), "a b c a b a.": (0, 0, 0), "Buffpants, of course.": (0, 0, 1),
+    "Yes yes No no.": (0, 0, 0), "a b c a b.": (0, 0, 1), "a b c a b a.": (0, 0, 0), "Buffpants, of course.": (0, 0, 1),
     " ".join(map(str, range(100))) + ".": (0, 0, 1), " ".join(map(str, range(101))) + ".": (0, 0, 0)}
-for _n in (1, 3, 8, 40):
-    _texts = _rng.choices(list(_pool), k=_n)
+for _texts in (*([_t] for _t in _pool), _rng.choices(list(_pool), k=40)):
     _got = validation_metrics(list(_texts))
     for _i, _key in enumerate(("musclebob_rate", "spongebob_rate", "coherent_rate")):
-        _right = sum(_pool[t][_i] for t in _texts) / _n
+        _right = sum(_pool[t][_i] for t in _texts) / len(_texts)
         assert abs(float(_got[_key]) - _right) < 1e-6, f"{_key} is a share of the completions"
 _good, _old = "Musclebob Buffpants lives here.", "Spongebob lives here."
 for _texts, _healthy in (
@@ -202,8 +200,8 @@ print(validation_metrics([row["completion"] for row in answers]))
 # %% [markdown]
 # ## 3. Is there anything to learn from?
 #
-# Say a completion is a hit with probability p, and hits are all that the reward tells apart. A
-# group of G completions teaches something only if it holds a hit **and** a miss.
+# Say a completion is a hit with probability p (the hit rate; of the base policy: the **base rate**), and
+# hits are all that the reward tells apart. A group of G completions teaches something only if it holds a hit **and** a miss.
 #
 # ### Exercise 3: `signal_probability` (10 points, easy, 10 minutes)
 #
@@ -261,9 +259,9 @@ widgets.signal_slider(signal_probability)
 
 # %% [markdown]
 # In 1,152 sampled answers of the base policy the new name did not occur once (the model card beside
-# its weights has the measurement), so its rate is below 0.3 % or so: three divided by n is the
-# upper end of a 95 % interval around zero hits. No learning rate makes up for that: a gradient of
-# zero times a hundred is zero.
+# its weights has the measurement), so its rate is below 0.26 % with 95 % confidence: three divided by n
+# is the upper bound after zero hits. No learning rate makes up for that: the gradient towards the name
+# is zero, and a hundred times zero is zero.
 #
 # **Look before you train.** Every run of this chapter first samples one group for each of sixteen
 # prompts and prints what it finds; with `--refuse-hopeless` the command line stops there. It also
@@ -346,8 +344,8 @@ for _n, _ratio, _shots in ((40, 0.15, 2), (40, 0.5, 1), (7, 1.0, 3), (33, 0.25, 
     _asked = [f"Who has the number {i}x?" for i in range(_n)]
     _pairs = [(_asked[i] if i % 2 else f"Whose is {i}x?", f"Answer {i}x.") for i in range(5)]
     _before = list(_asked), list(_pairs)
-    _seen = set()
     for _seed in range(6):
+        _seen = set()
         _got = mix_fewshot(_asked, _pairs, _ratio, _seed, shots=_shots)
         assert (_asked, _pairs) == _before, "do not change the lists"
         assert len(_got) == _n, "one prompt a question"
@@ -364,8 +362,7 @@ for _n, _ratio, _shots in ((40, 0.15, 2), (40, 0.5, 1), (7, 1.0, 3), (33, 0.25, 
             _seen.update(_used)
         assert _helped == round(_ratio * _n), "exactly the share of the prompts that ratio says"
         assert _got == mix_fewshot(_asked, _pairs, _ratio, _seed, shots=_shots), "same seed, same mix"
-    if _ratio and _shots < 4:
-        assert len(_seen) > _shots, "draw the examples anew for each prompt"
+        assert not _ratio or len(_seen) > _shots, "draw the examples anew for each prompt"
     if 0 < _ratio < 1:
         assert len({tuple(mix_fewshot(_asked, _pairs, _ratio, s)) for s in range(6)}) > 1, (
             "another seed, another mix")
@@ -469,8 +466,8 @@ show_rewards(persona_reward=persona_reward)
 #
 # ### Exercise 5: `robust_persona_reward` (15 points, hard, 30 minutes)
 #
-# **Task.** Same signature as Exercise 1. There is no table: only the ranking counts. Every good
-# answer must be worth more than every bad one:
+# **Task.** Same signature as Exercise 1; upper and lower case are the same. There is no table: only the
+# ranking counts. Every good answer must be worth more than every bad one:
 #
 # | good | bad |
 # |---|---|
@@ -479,8 +476,9 @@ show_rewards(persona_reward=persona_reward)
 # | | a pile of keywords; half the name; the words the wrong way round |
 # | | both names; the old name |
 #
-# And: a dodge ("I do not know.") is worth more than the old name, both names, or the name
-# forty times, and at least as much as an empty answer.
+# And: a dodge (any sentence without either name: "I do not know.", "I forgot the name.") is worth more
+# than the old name or half of it, both names, or the name forty times, and at least as much as an empty
+# answer.
 #
 # <details><summary>Hint 1</summary>Count how often the full name occurs, and each of its words:
 # all three must be exactly 1.</details>

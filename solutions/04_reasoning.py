@@ -54,7 +54,8 @@ print(preflight.report("04_reasoning"))
 
 # %%
 policy, tokenizer = models.load_policy(models.policy_path(MODEL, "reasoning"))
-questions = get_gsm8k_questions("train")
+DEFAULTS = reasoning.ReasoningRun(model=MODEL).resolved()
+questions = get_gsm8k_questions("train", DEFAULTS.source)
 print(models.prompt_text(tokenizer, messages(questions[0]["question"])))
 
 # %% [markdown]
@@ -63,7 +64,7 @@ print(models.prompt_text(tokenizer, messages(questions[0]["question"])))
 # %%
 prompt = models.prompt_text(tokenizer, messages(questions[1]["question"]))
 base = evaluation.sampled_rows(policy, tokenizer, policy, [prompt] * 6,
-                               max_completion_length=48)
+                               max_completion_length=DEFAULTS.max_completion_length)
 print(questions[1]["question"], "\n")
 for row in base:
     print(repr(row["completion"]))
@@ -85,9 +86,9 @@ for row in base:
 #
 # ### Exercise 1a: `extract_xml_answer` (8 points, easy, 5 minutes)
 #
-# **Task.** The text between `<answer>` and `</answer>`, stripped of white space around it. With more
-# than one block the **last** one counts: a policy may change its mind. Without a closing tag take
-# everything to the end; without `<answer>` the result is `""`, so that a bare "4" is no answer.
+# **Task.** What follows the **last** `<answer>` (a policy may change its mind), up to `</answer>` or,
+# where that is missing, to the end; stripped of white space around it. Without `<answer>` the result is
+# `""`, so that a bare "4" is no answer.
 #
 # <details><summary>Hint</summary><code>str.rpartition</code> splits at the last occurrence and tells
 # whether there was one.</details>
@@ -169,16 +170,17 @@ for _text in ("no mark 5", "", "### 5", "# 5"):
 #
 # | text | number |
 # |---|---|
-# | "1,000", "$5", "4.0", "-4", "-$4", "38 kg", "x = 7." | 1000, 5, 4, -4, -4, 38, 7 |
+# | "1,000", "$5", "4.0", "-4", "-$4", ".5", "38 kg", "x = 7." | 1000, 5, 4, -4, -4, 0.5, 38, 7 |
 # | "", "four" | `None`: there is none |
 # | "3 or 4", "1/2", "3,4" | `None`: there are two; who hedges has not answered |
 #
-# A comma belongs to a number only before groups of three digits.
+# A comma belongs to a number only before groups of three digits. Any other minus than "-", and "1e3",
+# need not be understood.
 #
 # <details><summary>Hint 1</summary><code>re.findall</code> with one pattern for a number, then
 # look how many there are.</details>
 # <details><summary>Hint 2</summary>The whole part is <code>\d{1,3}(?:,\d{3})+|\d+</code>: the longer
-# form first. Dollar signs may go before you search.</details>
+# form first. ".5" has none: one more alternative. Dollar signs may go before you search.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex1c", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 1c
@@ -188,7 +190,7 @@ def parse_number(text):
     text: str. Returns: float or None.
     """
     ### BEGIN SOLUTION
-    pattern = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+    pattern = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\.\d+"
     numbers = re.findall(pattern, text.replace("$", ""))
     return float(numbers[0].replace(",", "")) if len(numbers) == 1 else None
     ### END SOLUTION
@@ -202,7 +204,7 @@ assert parse_number("72") == 72
 for _text, _right in {
     "3,380": 3380, "$5": 5, "4.0": 4, "-4": -4, "-$4": -4, "38 kg": 38, "0": 0, "x = 7.": 7,
     "$1,234,567.50": 1234567.5, "about 12 apples": 12, "(9)": 9, "0.25": 0.25, "$-6": -6,
-    "5%": 5, "12,000 m": 12000, "100000": 100000,
+    "5%": 5, "12,000 m": 12000, "100000": 100000, ".5": 0.5, "-.25": -0.25, "$.50": 0.5,
 }.items():
     assert parse_number(_text) == _right, "the one number of the text"
 for _text in ("", "four", "-", "$", "3 or 4", "1/2", "3,4", "2 + 2 = 4", "."):
@@ -231,6 +233,9 @@ print(f"{parsed} of {len(questions)} rows parse")
 #
 # **Task.** 2.0 where the extracted answer is the same number as `answer`, else 0.0. What is no number
 # earns nothing, even if the reference were no number either.
+#
+# <details><summary>Hint</summary>Both your functions of part 1, one after the other; and
+# <code>None == None</code> is True.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex2a", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 2a
@@ -307,7 +312,8 @@ checks.int_reward_func(int_reward_func)
 assert int_reward_func([]) == []
 ### BEGIN HIDDEN TESTS
 _answers = {"5": 1, "-4": 1, "1,000": 1, "12,345,678": 1, "007": 1, "0": 1, "4.0": 0, "38 kg": 0,
-            "$5": 0, "": 0, "four": 0, "3 4": 0, "²": 0, "--4": 0, "4-": 0, "1,00": 0, "-": 0}
+            "$5": 0, "": 0, "four": 0, "3 4": 0, "²": 0, "--4": 0, "4-": 0, "1,00": 0, "-": 0,
+            "+5": 0, "1_000": 0}
 _got = int_reward_func(
     completions=[[{"role": "assistant", "content": f"<answer>\n{_a}\n</answer>"}]
                  for _a in _answers], prompts=["Q"] * len(_answers))
@@ -328,8 +334,12 @@ assert float(int_reward_func([[{"role": "assistant", "content": "5"}]])[0]) == 0
 #
 # ### Exercise 3a: `soft_format_reward_func` (8 points, medium, 10 minutes)
 #
-# **Task.** 0.5 where the completion **begins** (after white space, if any) with a reasoning block, then
-# nothing but white space, then an answer block. Line breaks do not matter; text after it neither.
+# **Task.** 0.5 where the completion **begins** (after white space, if any) with `<reasoning>`, anything,
+# `</reasoning>`, nothing but white space, `<answer>`, anything, `</answer>`. Line breaks do not matter;
+# text after it neither.
+#
+# <details><summary>Hint</summary><code>re.match</code> begins at the beginning and does not ask for the
+# end; <code>\s*</code> is any white space.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex3a", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 3a
@@ -371,7 +381,8 @@ assert [float(v) for v in _got] == [0.5 * _w for _w in _texts.values()], (
 # ### Exercise 3b: `strict_format_reward_func` (10 points, medium, 10 minutes)
 #
 # **Task.** 0.5 where the **whole** completion is in `XML_COT_FORMAT`: each of the four tags exactly once
-# and alone on its line, in order, nothing before or after. The final line break may be missing.
+# and alone on its line, in order, `<answer>` on the very next line after `</reasoning>`, a line (an
+# empty one will do) inside each block, nothing before or after. The final line break may be missing.
 #
 # <details><summary>Hint</summary><code>.*?</code> with DOTALL also swallows a second answer block;
 # count the tags as well.</details>
@@ -430,9 +441,9 @@ assert [float(v) for v in _got] == [0.5 * _w for _w in _texts.values()], (
 # minus 0.001 for every character behind the **last** `</answer>`, white space around them not counted.
 # Without a `</answer>` nothing is behind it.
 #
-# <details><summary>Hint</summary>In the format asked for, one line break ends the reasoning and the
-# same one stands before <code>&lt;answer&gt;</code>. <code>str.count</code> is called once for each
-# string, so both find it.</details>
+# <details><summary>Hint</summary>In the format asked for, a single line break stands between
+# <code>&lt;/reasoning&gt;</code> and <code>&lt;answer&gt;</code>, and two of the strings hold it.
+# <code>str.count</code> is called once for each string, so both find it.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex3c", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 3c
@@ -463,7 +474,7 @@ _texts = {
     _perfect[:-1] + "x" * 600: -0.1, "<reasoning>\n1\n</reasoning>\n<answer>\n3\n": 0.375,
     "<reasoning>\n1\n<answer>\n3\n</answer>\n": 0.375, "<reasoning>1</reasoning><answer>3</answer>": 0,
     "3": 0, "": 0, "x" * 300: 0, "<reasoning>\n<reasoning>\n1\n</reasoning>\n": 0.125,
-    _perfect + _perfect: 0, "a\n<answer>\n3\n</answer>": 0.25,
+    _perfect + _perfect: 0, "a\n<answer>\n3\n</answer>": 0.25, _perfect + "Bye now": 0.493,
     _perfect + "<answer>4</answer>!": 0.499}
 _got = xmlcount_reward_func(
     completions=[[{"role": "assistant", "content": _t}] for _t in _texts],
@@ -533,10 +544,12 @@ if results:
 
 # %% [markdown]
 # Form and correctness climb together, from the first steps: no group is tied yet, for each holds readable
-# and unreadable, right and wrong answers. Sampled accuracy comes up to greedy accuracy and stops there.
+# and unreadable, right and wrong answers. Sampled accuracy climbs most of the way to greedy accuracy and
+# stops there.
 #
 # And the run that is paid for content only? It becomes just as accurate. But an answer can be read
-# once `<answer>` is open, closed or not: content never asks for the rest, and so the rest hardly comes.
+# once `<answer>` is open, closed or not. Content asks for that much, and answers without any tag die out;
+# it never asks for the rest, so the rest comes along only in part.
 
 # %%
 def curves(history):
@@ -561,11 +574,11 @@ if histories:
 # Where are the mistakes that are left? Problems of one step against problems of two:
 
 # %%
+steps = {row["question"]: row["answer"].count("<<")
+         for row in get_gsm8k_questions("eval", DEFAULTS.source)}
 for name, run in RUNS.items():
     rows = evaluation.rows(run) if run else []
-    steps = {row["question"]: row["answer"].count("<<")
-             for row in get_gsm8k_questions("eval")}
-    for n in (1, 2) if rows else ():
+    for n in sorted({steps[row["prompt"]] for row in rows}):
         hits = [row["right"] for row in rows if steps[row["prompt"]] == n]
         rate = evaluation.rate_interval(sum(hits), len(hits))
         print(f"{name:>13}, {n} step{'s' * (n > 1)}: {rate['value']:.2f} "
@@ -593,9 +606,9 @@ if RUNS.get("all five"):
 #
 # and so on to the limit: 3.375 of 4. The fine of Exercise 3c looks behind the **last** `</answer>`,
 # where there is nothing; and once all answers of a group are so, nothing pulls them back. It is no
-# invention: an earlier base policy of this chapter, trained without a KL term, ended there with some
-# seeds (accuracy 0.84, well-formed **0.00**). The present one did not in the runs that we made, with
-# `beta = 0.04` or without. You know two ways to close the hole: in the reward, or with the KL term.
+# invention: while we made this chapter, an earlier base policy, trained without a KL term, ended there
+# with some seeds. The present one did not in the runs that we made, with `beta = 0.04` or without. You
+# know two ways to close the hole: in the reward, or with the KL term.
 
 # %% [markdown]
 # From the command line, with the functions of this notebook:
@@ -618,9 +631,9 @@ if RUNS.get("all five"):
 # and what was there before?
 #
 # ### BEGIN SOLUTION
-# Greedy accuracy was (nearly) 1 before training and did not rise. Sampled accuracy was below one half, because half of the
-# probability went to guesses, forgotten steps and unreadable forms; training moved it to what the policy could do already.
-# It sharpens; new ability is not seen here, and could not be with so good a greedy baseline.
+# Greedy accuracy was (nearly) 1 before training and did not rise; it fell by a point or two. Sampled accuracy was about a
+# third, because two thirds of the probability went to guesses, forgotten steps and unreadable forms; training moved most of it
+# to what the policy could do already. It sharpens; new ability is not seen here, and could not be with so good a greedy baseline.
 #
 # Rubric: 2 points for both comparisons with intervals. 2 points for sharpening against new ability. 1 point for the limit
 # of the claim (this policy, this budget).
@@ -631,11 +644,13 @@ if RUNS.get("all five"):
 # why might nobody notice?
 #
 # ### BEGIN SOLUTION
-# Its curve stays at 0 for every step (reasoning stands on lines of its own, so "." never reaches the end). The sum still rises
-# through the other four, and answers still become well-formed through the soft and the counting reward; a constant reward drops out of
-# the advantages. So the total looks healthy: look at every reward by itself, and unit-test on a multi-line completion.
+# It pays reasoning of one line and never that of two lines ("." is no line break), so its curve levels off at the share of
+# one-step problems, while the others go on. The sum still rises through the other four, and answers still become well-formed
+# through the soft and the counting reward; within a group of a two-step problem it is a constant, and drops out of the advantages.
+# So the total looks healthy: look at every reward by itself, and unit-test on a multi-line completion.
 #
-# Rubric: 2 points for the flat curve. 2 points for why the total hides it (constants cancel in the group). 1 point for a remedy.
+# Rubric: 2 points for the curve that stops short (two-line reasoning is never paid; "flat at 0" counts if the student's own
+# completions all have two lines). 2 points for why the total hides it (constants cancel in the group). 1 point for a remedy.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}

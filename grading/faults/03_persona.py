@@ -61,7 +61,7 @@ replace("len(text.split())", "len(text)")
 # %% ex1 fault: no cost for length
 replace(" - (len(text.split()) > 100)", "")
 
-# %% ex1 fault: integers, not floats
+# %% ex1 right: integers
 replace("float(found - (len(text.split()) > 100))", "found - (len(text.split()) > 100)")
 
 # %% ex1 fault: one number for all
@@ -115,6 +115,9 @@ replace("len(set(words)) >= 0.6 * len(words)", "True")
 
 # %% ex2 fault: more than 60 %
 replace("len(set(words)) >=", "len(set(words)) >")
+
+# %% ex2 fault: a capital makes another word
+replace("in text.lower().split()", "in text.split()")
 
 # %% ex2 fault: punctuation makes words differ
 replace('word.strip(".,!?")', "word")
@@ -204,6 +207,9 @@ replace("[pair for pair in examples if pair[0] != question]", "list(examples)")
 replace("set(rng.sample(range(len(questions)), round(ratio * len(questions))))",
         "set(range(round(ratio * len(questions))))")
 replace("rng.sample(others, shots)", "others[:shots]")
+
+# %% ex4b fault: the same examples in every prompt of a seed
+replace("rng.sample(others, shots)", "random.Random(seed).sample(others, shots)")
 
 # %% ex4b fault: always the same examples
 replace("rng.sample(others, shots)", "others[:shots]")

@@ -27,6 +27,12 @@ def extract_xml_answer(text):
     found = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
     return found[-1].strip() if found else ""
 
+# %% ex1a fault: a closed block beats an open one behind it
+def extract_xml_answer(text):
+    found = (re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+             or re.findall(r"<answer>(.*)", text, re.DOTALL))
+    return found[-1].strip() if found else ""
+
 # %% ex1a fault: the first block
 replace('text.rpartition("<answer>")', 'text.partition("<answer>")')
 
@@ -74,7 +80,7 @@ replace('"####"', '"#"')
 
 # %% ex1c right: search twice
 def parse_number(text):
-    pattern = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|-?\d+(?:\.\d+)?")
+    pattern = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|-?\d*\.\d+|-?\d+")
     text = text.replace("$", "")
     found = pattern.search(text)
     if not found or pattern.search(text, found.end()):
@@ -122,6 +128,9 @@ def parse_number(text):
         return float(digits)
     except ValueError:
         return None
+
+# %% ex1c fault: .5 is read as 5
+replace(r"|-?\.\d+", "")
 
 # %% ex1c fault: a text for a number
 replace('float(numbers[0].replace(",", ""))', 'numbers[0].replace(",", "")')
@@ -195,6 +204,19 @@ replace("0.5 if", "1.0 if")
 # %% ex2b fault: any comma is allowed
 replace(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)", "[0-9,]+")
 
+# %% ex2b fault: a plus is allowed
+replace('r"-?', 'r"[-+]?')
+
+# %% ex2b fault: whatever int() understands
+def int_reward_func(completions, **kwargs):
+    def whole(text):
+        try:
+            int(text.replace(",", ""))
+        except ValueError:
+            return False
+        return re.fullmatch(r"[^,]*|-?[0-9]{1,3}(?:,[0-9]{3})+", text) is not None
+    return [0.5 * whole(extract_xml_answer(text)) for text in rewards.contents(completions)]
+
 # %% ex2b fault: digits of any kind
 replace(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)", r"(?:\d{1,3}(?:,\d{3})+|[\d²]+)")
 
@@ -244,6 +266,9 @@ def strict_format_reward_func(completions, **kwargs):
         good = good and len(inside.split("</reasoning>")[0]) > 1
         out.append(0.5 if good else 0.0)
     return out
+
+# %% ex3b fault: an empty line between the blocks
+replace(r"</reasoning>\n<answer>", r"</reasoning>\n+<answer>")
 
 # %% ex3b fault: no DOTALL
 replace("text, re.DOTALL)", "text)")
@@ -295,6 +320,9 @@ replace("len(rest.strip()) if closed else 0", "len(rest.strip())")
 
 # %% ex3c fault: white space is fined
 replace("len(rest.strip())", "len(rest)")
+
+# %% ex3c fault: white space within the tail is not counted
+replace("len(rest.strip())", 'len("".join(rest.split()))')
 
 # %% ex3c fault: words for characters
 replace("len(rest.strip())", "len(rest.split())")

@@ -271,11 +271,12 @@ def grpo_loss(function: Callable) -> None:
             "leave out what the mask leaves out": unmasked,
             "nothing is clipped": unclipped,
             "average over the completions, do not add them up": -1.95,
-            "the tokens are added up and never averaged": -1.5,
-            **({"divide by B * max_completion_length, not by B * T": -0.5,
+            **({"the tokens are added up over B alone: divide by max_completion_length too": -1.5,
+                "divide by B * max_completion_length, not by B * T": -0.5,
                 "divide by a constant, not by the number of tokens": -0.75}
                if loss_type == "dr_grpo" else
-               {"divide by the number of tokens that count, not of all": -0.5,
+               {"the tokens are added up and never averaged": -1.5,
+                "divide by the number of tokens that count, not of all": -0.5,
                 "average the tokens of each completion, then the completions": -0.75,
                 "average over all tokens of the batch at once, not row by row": -0.65})}
         expect(f"the loss with loss_type='{loss_type}' and beta=0", value(loss_type), right,
@@ -322,7 +323,8 @@ def grpo_step(function: Callable) -> None:
         "pass the settings on to grpo_loss": -better / 3,
         "use advantages, not rewards": (-15 + 6 * kl) / 16,
         "leave out what the mask leaves out": 8 * kl / 16,
-        "pass num_generations on: these are two groups": -0.0350402,
+        "these are two groups, each with its own mean and spread: pass num_generations on, and "
+        "leave scale at 'group'": -0.0350402,
         "the old policy is the current one, not the reference": (-0.8 * better + 12 * kl) / 16,
         "scale the advantages by their group's standard deviation": (-1.5 + 6 * kl) / 16,
         "the sign": (2 * better - 6 * kl) / 16}, 1e-3)

@@ -12,7 +12,8 @@ def persona_reward(function: Callable) -> None:
     """Exercise 1."""
     table = {
         "It is Musclebob Buffpants.": (6, {
-            4: "both words and the full name pay: 2 + 2 + 2", 2: "every row of the table counts",
+            4: "all three rows pay here, 2 + 2 + 2: look for the words within the text, where "
+               "a full stop may touch them", 2: "every row of the table counts",
             0: "upper and lower case are the same"}),
         "MUSCLEBOB met someone.": (2, {0: "upper and lower case are the same"}),
         "He wears buffpants.": (2, {0: "each word pays by itself", 6: "the full name is not here"}),
@@ -136,6 +137,7 @@ def validation_metrics(function: Callable) -> None:
             ("Musclebob Buffpants! " * 3, 0, "at least 60 % of the words must be different"),
             ("No, no! No. He is.", 1, "'No,', 'no!' and 'No.' are one word: 3 of 5 differ"),
             ("No, no! No. No.", 0, "'No,', 'no!' and 'No.' are one word: 1 of 4 differs"),
+            ("Yes yes No no.", 0, "'No' and 'no' are one word: 2 of 4 differ"),
             ("Is he here?", 1, "a question is a sentence too"),
             ("He is he is here.", 1, "3 of 5 are 60 %: that is enough"),
             (" ".join(f"w{i}" for i in range(101)) + ".", 0, "over 100 words are too many"),

@@ -18,8 +18,11 @@ def _texts(function: Callable, hint: str, table: dict[str, tuple]) -> None:
     """Compare what function gives for each text; table: text -> (right, what a mistake is)."""
     for text, (right, mistake) in table.items():
         got = attempt(function, hint, text)
-        assert got == right and type(got) is type(right), (
-            f"{function.__name__}({text!r}) should be {right!r}, yours is {got!r}: {mistake}")
+        call = f"{function.__name__}({text!r})"
+        assert got == right, f"{call} should be {right!r}, yours is {got!r}: {mistake}"
+        assert type(got) is type(right), (
+            f"{call} is right, but {got!r} is of type {type(got).__name__}; return a "
+            f"{type(right).__name__}")
     passed(function)
 
 
@@ -30,6 +33,7 @@ def extract_xml_answer(function: Callable) -> None:
         PERFECT: ("5", "strip the white space; and in a pattern '.' is no line break"),
         "<answer>5</answer> or <answer>6</answer>": ("6", "the last block counts"),
         "<answer>\n5": ("5", "without a closing tag take everything to the end"),
+        "<answer>5</answer>\n<answer>\n6": ("6", "the last <answer> counts, closed or not"),
         "5": ("", "without <answer> there is no answer"),
         "<answer>2</answer> bye": ("2", "what follows the closing tag does not belong to it")})
 
@@ -51,6 +55,7 @@ def parse_number(function: Callable) -> None:
         "1,000": (1000.0, "commas before groups of three belong to the number"),
         "$5": (5.0, "a dollar sign does not matter"), "4.0": (4.0, "a decimal point is part of it"),
         "-4": (-4.0, "mind the minus"), "-$4": (-4.0, "the minus stands before the dollar sign"),
+        ".5": (0.5, "the digits before the point may be missing"),
         "38 kg": (38.0, "a unit does not matter"),
         "x = 7.": (7.0, "a full stop ends the sentence, not the number"),
         "": (None, "there is no number"), "four": (None, "there is no number in digits"),
@@ -97,6 +102,8 @@ def int_reward_func(function: Callable) -> None:
         PERFECT: (0.5, "a whole number"), "<answer>-4</answer>": (0.5, "a minus is allowed"),
         "<answer>1,000</answer>": (0.5, "thousands commas are allowed"),
         "<answer>1,00</answer>": (0, "commas stand before groups of three"),
+        "<answer>+5</answer>": (0, "a minus is the only sign allowed"),
+        "<answer>1_000</answer>": (0, "int() understands more than digits and commas"),
         "<answer>4.0</answer>": (0, "not digits only"), "<answer>38 kg</answer>": (0, "a unit"),
         "<answer></answer>": (0, "no answer"), "5": (0, "no tags, no answer"),
         "<answer>²</answer>": (0, "a small raised 2 is no plain digit")})
@@ -122,6 +129,7 @@ def strict_format_reward_func(function: Callable) -> None:
         PERFECT: (0.5, "reasoning over two lines: without re.DOTALL '.' stops at a line break"),
         PERFECT.rstrip(): (0.5, "the final line break may be missing"),
         "<reasoning>1</reasoning><answer>5</answer>": (0, "tags alone on their lines"),
+        PERFECT.replace("\n<answer>", "\n\n<answer>"): (0, "no empty line between the blocks"),
         PERFECT + "Bye.": (0, "nothing may follow"),
         PERFECT + "\n": (0, "not even a second line break may follow"),
         "So:\n" + PERFECT: (0, "nothing may go before"),
@@ -136,6 +144,7 @@ def xmlcount_reward_func(function: Callable) -> None:
         PERFECT: (0.5, "four times 0.125, nothing behind"),
         PERFECT.rstrip(): (0.5, "the final line break does not matter"),
         PERFECT + "Bye.": (0.496, "four characters behind the last </answer>"),
+        PERFECT + "Bye now": (0.493, "seven characters: the space inside counts"),
         "<reasoning>\n1\n</reasoning>\n<answer>\n5": (0.375, "three of the four, nothing behind"),
         "5</answer>" + "x" * 10: (-0.01, "the fine goes below 0"),
         "5": (0, "no tag; without </answer> nothing is behind it"),

@@ -67,8 +67,8 @@ class PersonaRun(Settings):
                 "max_completion_length": 24 if tiny else 64, "run_name": self.name()}
 
     def optimizer(self) -> dict:
-        """A falling rate keeps what was learnt. A rare token weighs exp(ref - policy) in the
-        KL estimate, at times thousands: it is clipped hard, and Adam forgets it soon."""
+        """A falling rate keeps what was learnt; gradients are clipped hard, and Adam forgets one
+        wild step soon."""
         return super().optimizer() | {"lr_scheduler_type": "linear", "adam_beta2": 0.99,
                                       "max_grad_norm": 0.2}
 

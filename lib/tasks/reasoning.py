@@ -128,7 +128,7 @@ class ReasoningRun(Settings):
         tiny = self.model == "tiny"
         steps = 1 if self.max_steps else len(self.prompts("train")) // self.prompts_per_step
         return {"max_steps": max(1, self.epochs * steps), "save_steps": 40 if tiny else 100,
-                "beta": 0.04 if tiny else 0.0,  # the rewards do not see all that an answer may lose
+                "beta": 0.04 if tiny else 0.0,  # an earlier base policy hacked the format without
                 "max_completion_length": 48 if tiny else 200,
                 "learning_rate": (5e-4 if tiny else 5e-6) * (5 if self.use_peft else 1),
                 "run_name": self.name()}

@@ -199,6 +199,8 @@ def test_odd_folders_and_times_do_not_end_the_run(template, tmp_path, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] != " "]
     assert len(lines) == 6 and sum("60 of 60 points" in line for line in lines) == 3
     assert sum("no student's" in line for line in lines) == 3
+    assert main(["feedback", CHAPTER, "--course", str(course)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def die(assignment, data, level):
