@@ -31,6 +31,15 @@ def notebook(tmp_path_factory):
     return write_source(tmp_path_factory.mktemp("course"), "04_reasoning")
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Flags for a run of one step whose figures do not matter, with 8 held-out questions."""
+    rows = get_gsm8k_questions("train")[:48] + get_gsm8k_questions("eval")[:8]
+    path = tmp_path_factory.mktemp("data") / "few.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return ["--data", str(path), "--max-steps", "1"]
+
+
 def command(run_dir, notebook, *extra):
     return ["train", "reasoning", *FLAGS, "--output-dir", str(run_dir), "--answers",
             str(notebook), *extra]
@@ -212,14 +221,19 @@ def test_push_to_a_stand_in_of_the_hub(run, hub, tmp_path):
     assert b"hf_secret" not in b"".join(hub.files.values())
 
 
-@pytest.mark.parametrize("env, repository, message", [
-    ({}, "someone/reasoner", "no Hub token: make one"),
-    ({"HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9"}, "someone/reasoner",
-     "the Hub cannot be reached; --zip FILE works without it"),
-    ({}, "reasoner", "'reasoner' is no name of a repository; it looks like USER/NAME"),
-    ({}, "not a name", "'not a name' is no name of a repository")])
-def test_a_push_that_cannot_be_is_one_line(run, tmp_path, env, repository, message):
-    done = push(run, repository, tmp_path, **env)
+@pytest.mark.parametrize("name", ["reasoner", "not a name", "a/b/c", ""])
+def test_a_name_that_is_none_is_not_asked_for(run, capsys, name):
+    """Without a user the Hub's client would make it under one name and upload to another."""
+    assert main(["export", str(run), "--push-to-hub", name]) == 2
+    assert f"'{name}' is no name of a repository; it looks like" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("env, message", [
+    ({}, "no Hub token: make one"),
+    ({"HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9"},
+     "the Hub cannot be reached; --zip FILE works without it")])
+def test_a_push_that_cannot_be_is_one_line(run, tmp_path, env, message):
+    done = push(run, "someone/reasoner", tmp_path, **env)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -242,17 +256,17 @@ def test_a_killed_run_goes_on_with_the_same_bits(run, tmp_path, notebook, monkey
     same(run, tmp_path / "killed")
 
 
-def test_a_lora_run_trains_and_exports_whole_weights(tmp_path, notebook, run):
-    assert main(command(tmp_path / "lora", notebook, "--use-peft", "--max-steps", "1")) == 0
+def test_a_lora_run_trains_and_exports_whole_weights(tmp_path, notebook, run, few):
+    assert main(command(tmp_path / "lora", notebook, "--use-peft", *few)) == 0
     with export.exported(tmp_path / "lora", "lora") as folder:
         assert load_file(folder / "model.safetensors").keys() == load_file(
             run / "final" / "model.safetensors").keys()
 
 
-def test_search_proposes_trains_and_goes_on(tmp_path, notebook, capsys):
+def test_search_proposes_trains_and_goes_on(tmp_path, notebook, capsys, few):
     pytest.importorskip("optuna", reason="the extra 'search' is not installed")
     argv = ["search", "reasoning", *FLAGS[:8], "--answers", str(notebook), "--output-dir",
-            str(tmp_path / "search"), "--max-steps", "1", "--trials"]
+            str(tmp_path / "search"), *few, "--trials"]
     assert main([*argv, "1"]) == 0
     assert main([*argv, "2"]) == 0
     best = read_json(tmp_path / "search" / "best.json")
@@ -280,13 +294,13 @@ def test_every_trial_of_a_search_has_the_same_budget():
         assert chosen.step_batch == given.step_batch
 
 
-def test_trackers_get_metrics_samples_and_the_improvement(tmp_path, notebook):
+def test_trackers_get_metrics_samples_and_the_improvement(tmp_path, notebook, few):
     """Under a name with the run's start: Trackio would take a second run of one name for the
     first one's next steps."""
     pytest.importorskip("wandb", reason="the extra 'trackers' is not installed")
     pytest.importorskip("trackio", reason="the extra 'trackers' is not installed")
     home = tmp_path / "home"
-    argv = command(tmp_path / "run", notebook, "--max-steps", "1", "--wandb", "--trackio",
+    argv = command(tmp_path / "run", notebook, *few, "--wandb", "--trackio",
                    "--wandb-project", "course")
     done = subprocess.run(
         [sys.executable, "-m", "lib", *argv], capture_output=True, text=True, cwd=tmp_path,
