@@ -7,6 +7,7 @@ so it is for one's own answers; the grader does not use it.
 
 import ast
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,12 +35,12 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
         raise CourseError(f"{path} is neither a notebook (.ipynb) nor a Python file (.py)")
     namespace: dict = {"__name__": "answers", "__file__": str(path)}
     try:
-        pieces = solution_cells(nbformat.read(path, as_version=4)) if path.suffix == ".ipynb" \
+        pieces = solution_cells(_notebook(path)) if path.suffix == ".ipynb" \
             else [("file", _script(path.read_text(encoding="utf-8")))]
-    except (ValueError, OSError) as error:
-        raise CourseError(f"{path} is not a readable notebook: {error}") from None
     except CourseError as error:
         raise CourseError(f"{path}: {error}") from None
+    except Exception as error:  # what nbformat raises for damaged notebooks has no common class
+        raise CourseError(f"{path} is not a readable {path.suffix} file: {error}") from None
     for where, source in pieces:
         try:
             exec(compile(source, f"{path}, {where}", "exec"), namespace)
@@ -53,6 +54,12 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
         raise CourseError(f"{path} defines no function {', '.join(missing)}; start from the "
                           "course's notebook, whose solution cells have these names")
     return {name: namespace[name] for name in names}
+
+
+def _notebook(path: Path) -> nbformat.NotebookNode:
+    with warnings.catch_warnings():  # Colab writes cells without ids, which is no concern here
+        warnings.simplefilter("ignore", nbformat.warnings.MissingIDFieldWarning)
+        return nbformat.read(path, as_version=4)
 
 
 def _script(source: str) -> str:

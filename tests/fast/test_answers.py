@@ -1,3 +1,5 @@
+import json
+
 import nbformat
 import pytest
 
@@ -35,6 +37,15 @@ def test_a_later_solution_cell_sees_an_earlier_one(tmp_path):
     path = notebook(tmp_path / "a.ipynb", ("def f():\n    return 1", True),
                     ("def g():\n    return f() + 1", True))
     assert load_answers(path, ["g"])["g"]() == 2
+
+
+def test_cells_without_ids_are_read_without_a_word(tmp_path, recwarn):
+    """As Colab writes them."""
+    path = notebook(tmp_path / "a.ipynb", ("def f():\n    return 1", True))
+    content = json.loads(path.read_text())
+    del content["cells"][0]["id"]
+    path.write_text(json.dumps(content))
+    assert load_answers(path, ["f"])["f"]() == 1 and not recwarn.list
 
 
 def test_an_error_names_file_and_cell(tmp_path):

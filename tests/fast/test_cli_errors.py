@@ -150,7 +150,9 @@ def test_an_unsolved_exercise_names_itself_and_its_file(in_tmp, capsys, nothing_
 
 
 @pytest.mark.parametrize("content, message", [
-    ("{", "not a readable notebook"),
+    ("{", "not a readable .ipynb file"), ("[]", "not a readable .ipynb file"),
+    ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}',
+     "not a readable .ipynb file"),
     ('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "no solution cell"),
 ])
 def test_broken_notebooks(in_tmp, capsys, nothing_written, content, message):
