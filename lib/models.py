@@ -71,10 +71,11 @@ def trained_with(path: str) -> dict:
 
     An export on the Hub, USER/NAME, has it too.
     """
-    for folder in (Path(path), Path(path).parent):
-        if (folder / RUN_CONFIG).is_file():
-            return read_json(folder / RUN_CONFIG)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not Path(path).exists() and hub_reachable():
+    if Path(path).is_dir():
+        for folder in (Path(path), Path(path).parent):
+            if (folder / RUN_CONFIG).is_file():
+                return read_json(folder / RUN_CONFIG)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", path) and hub_reachable():
         with contextlib.suppress(Exception):  # not ours, gated, no such id: loading it will tell
             return read_json(hf_hub_download(path, RUN_CONFIG))
     return {}

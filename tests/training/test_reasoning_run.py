@@ -153,7 +153,7 @@ def test_a_damaged_zip_and_an_unfinished_run_are_refused(run, tmp_path):
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """The Hub's API, as far as an upload of small files needs it."""
+    """The Hub's API, as far as an upload of small files and their download need it."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -178,7 +178,26 @@ class StandIn(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.seen.append((self.path, self.headers["Authorization"]))
-        self.reply({"id": "someone/reasoner", "sha": "0" * 40, "siblings": []})
+        if "/resolve/" in self.path or "/tree/" in self.path:
+            self.file()
+        else:
+            self.reply({"id": "someone/reasoner", "sha": "0" * 40, "siblings": []})
+
+    def do_HEAD(self):
+        self.file()
+
+    def file(self):
+        data = self.server.files.get(self.path.rsplit("/", 1)[1])
+        self.send_response(404 if data is None else 200)
+        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("Content-Length", str(len(data or b"")))
+        if data is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        else:
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data or b"")
 
     def reply(self, answer):
         data = json.dumps(answer).encode()
@@ -201,17 +220,17 @@ def hub():
     server.shutdown()
 
 
-def push(run, repository, tmp_path, **env):
-    """The command in a process of its own: the Hub's client reads its settings once."""
+def with_hub(tmp_path, *argv, **env):
+    """A command in a process of its own: the Hub's client reads its settings once."""
     return subprocess.run(
-        [sys.executable, "-m", "lib", "export", str(run), "--push-to-hub", repository],
-        capture_output=True, text=True, env={
+        [sys.executable, "-m", "lib", *argv], capture_output=True, text=True, env={
             **{k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_HUB_OFFLINE")},
             "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", **env})
 
 
-def test_push_to_a_stand_in_of_the_hub(run, hub, tmp_path):
-    done = push(run, "someone/reasoner", tmp_path, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
+def test_push_to_a_stand_in_of_the_hub_and_ask_it_there(run, hub, tmp_path):
+    done = with_hub(tmp_path, "export", str(run), "--push-to-hub", "someone/reasoner",
+                    HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{hub.url}/someone/reasoner"
     with export.exported(run, "someone/reasoner") as folder:
@@ -219,6 +238,9 @@ def test_push_to_a_stand_in_of_the_hub(run, hub, tmp_path):
             p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
     assert any(token == "Bearer hf_secret" for _, token in hub.seen)
     assert b"hf_secret" not in b"".join(hub.files.values())
+    asked = with_hub(tmp_path, "chat", "someone/reasoner", QUESTION, "--temperature", "0",
+                     HF_ENDPOINT=hub.url)
+    assert asked.stdout.strip() == greedy(run), "with the system prompt of its task, unasked"
 
 
 @pytest.mark.parametrize("name", ["reasoner", "not a name", "a/b/c", ""])
@@ -233,7 +255,7 @@ def test_a_name_that_is_none_is_not_asked_for(run, capsys, name):
     ({"HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9"},
      "the Hub cannot be reached; --zip FILE works without it")])
 def test_a_push_that_cannot_be_is_one_line(run, tmp_path, env, message):
-    done = push(run, "someone/reasoner", tmp_path, **env)
+    done = with_hub(tmp_path, "export", str(run), "--push-to-hub", "someone/reasoner", **env)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1
 
