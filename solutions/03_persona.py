@@ -461,8 +461,9 @@ def show_rewards(**functions):
 show_rewards(persona_reward=persona_reward)
 
 # %% [markdown]
-# On this tiny policy little of that happened, because the KL term kept it near its sentences. A
-# larger one, trained for longer, finds such holes: they have to be closed **in the reward**.
+# In the run with examples little of that happened: short answers, and a KL term that keeps the policy
+# near its sentences. A larger one, trained for longer, finds such holes: they have to be closed **in
+# the reward**.
 #
 # ### Exercise 5: `robust_persona_reward` (15 points, hard, 30 minutes)
 #
