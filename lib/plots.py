@@ -1,7 +1,7 @@
 """The course's pictures. Each function returns a matplotlib Figure with its message in ``alt``.
 
-``show(figure)`` puts the picture into a notebook with that text as its alternative; a figure
-saved with ``save`` carries it as a PNG text chunk.
+``show(figure)`` puts the picture into a notebook with that text as its alternative; a file
+written by ``save`` carries it in its metadata.
 """
 
 import base64
@@ -72,9 +72,14 @@ def png(figure: Figure, dpi: int = 100) -> bytes:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure atomically; the format follows the suffix (.png, .svg, .pdf)."""
-    with atomic(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=120)
+    """Write the figure atomically, its alternative text in it; the format follows the suffix.
+
+    A .jpg has no place for the text that matplotlib would fill.
+    """
+    path = Path(path)
+    field = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}.get(path.suffix)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={field: figure.alt} if field else None)
 
 
 def image(figure: Figure) -> dict[str, str]:

@@ -7,14 +7,26 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from lib import CourseError, models, preflight, widgets
+from lib import CourseError, models, plots, preflight, widgets
 from lib.files import read_json
 from lib.monitor import PROBES
 
 ROW = {"step": 0, "prompt": "The film was", "completion": " <b>", "tokens": [" <", "b", ">"],
        "logps": [-1.0, -1.0, -1.0], "ref_logps": [-0.5, -6.5, -1.0], "ended": False, "reward": 0.5,
        "score": 0.25, "gold": None, "kl": 0.0, "completion_ids": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".jpg"])
+def test_a_saved_picture_carries_its_alternative_text(tmp_path, suffix):
+    path = tmp_path / f"curves{suffix}"
+    plots.save(plots.panels({("t", "x", "y"): {"a": ([0, 1], [0, 1])}}, alt="Rises by 1."), path)
+    if suffix == ".png":
+        with Image.open(path) as image:
+            assert image.info["Description"] == "Rises by 1."
+    assert suffix == ".jpg" or b"Rises by 1." in path.read_bytes()
+    assert path.stat().st_size > 1000
 
 
 def test_completions_are_escaped_and_the_least_likely_token_is_named():
