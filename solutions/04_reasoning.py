@@ -63,8 +63,9 @@ print(models.prompt_text(tokenizer, messages(questions[0]["question"])))
 
 # %%
 prompt = models.prompt_text(tokenizer, messages(questions[1]["question"]))
-base = evaluation.sampled_rows(policy, tokenizer, policy, [prompt] * 6,
-                               max_completion_length=DEFAULTS.max_completion_length)
+base = evaluation.sampled_rows(
+    policy, tokenizer, policy, [prompt] * 6,
+    max_completion_length=DEFAULTS.max_completion_length)
 print(questions[1]["question"], "\n")
 for row in base:
     print(repr(row["completion"]))
