@@ -134,7 +134,7 @@ def add_reasoning_flags(p: Parser) -> None:
         help="of correctness, int, strict format, soft format, xmlcount (default: all 1)")
 
 
-# What argparse calls a flag's value by in its complaint is the name of its function.
+# Types of flags. When argparse complains of a value it calls it by the name of the function.
 
 
 def weights(text: str) -> tuple[float, ...]:
