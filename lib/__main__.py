@@ -299,6 +299,8 @@ def run_chat(args) -> None:
 def run_export(args) -> None:
     from lib import export
 
+    if args.zip and args.private:
+        raise CourseError("--private goes with --push-to-hub; a zip is where you put it")
     print(export.to_zip(args.run_dir, args.zip) if args.zip else
           export.to_hub(args.run_dir, args.push_to_hub, private=args.private))
 

@@ -102,6 +102,7 @@ def test_flags(in_tmp, capsys, nothing_written, flags, message, monkeypatch):
     (["train", "sentiment", "--bta", "1"],
      "--bta 1; did you mean --beta?; see python -m lib train sentiment --help"),
     (["evaluate", "sentiment", "tiny", "--save-plot", "a.xyz"], "a.xyz does not end in .png"),
+    (["export", "runs/none", "--zip", "a.zip", "--private"], "--private goes with --push-to-hub"),
     (["plot", "runs/none"], "does not exist; is this the folder of a run?"),
 ])
 def test_other_verbs(capsys, nothing_written, argv, message):
