@@ -56,7 +56,8 @@ def card(run_dir: Path, name: str) -> str:
     base = config["settings"]["model"]
     on_hub = base != "tiny" and not Path(base).exists()  # the Hub takes nothing else there
     return CARD.format(
-        name=name, task=config["task"], trl=config["versions"]["trl"], base=Path(base).name,
+        name=name, task=config["task"], trl=config["versions"]["trl"],
+        base=base if on_hub else Path(base).name,
         base_model=f"base_model: {base}\n" * on_hub, seed=config["settings"]["seed"],
         steps=read_json(run_dir / HISTORY)[-1]["step"], config=models.RUN_CONFIG,
         history=HISTORY, table="\n".join(f"| {' | '.join(line)} |" for line in lines))

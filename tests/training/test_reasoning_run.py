@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from grading.release import write_source
 from lib import CourseError, chat, evaluation, export
 from lib.__main__ import main
-from lib.files import read_json
+from lib.files import read_json, write_json
 from lib.monitor import BASELINE, FINAL, HISTORY, read_samples
 from lib.search import propose
 from lib.tasks.reasoning import REWARDS, ReasoningRun, get_gsm8k_questions
@@ -113,6 +114,20 @@ def test_zip_and_back_gives_the_same_greedy_answer(run, tmp_path, capsys):
         assert capsys.readouterr().out.strip() == greedy(run)
     assert [json.loads(line)["model"] for line in (tmp_path / "log").read_text().splitlines()] == [
         str(folder), str(packed)]
+
+
+@pytest.mark.parametrize("model, first_line, on_hub", [
+    ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct, trained", True),
+    ("{tmp}", "{name}, trained", False)])
+def test_the_card_names_the_base_and_no_path(run, tmp_path, model, first_line, on_hub):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = read_json(copy / "training_config.json")
+    config["settings"]["model"] = model.format(tmp=tmp_path)
+    write_json(copy / "training_config.json", config)
+    card = export.card(copy, "someone/reasoner")
+    assert first_line.format(name=tmp_path.name) in card and str(tmp_path) not in card
+    assert (f"base_model: {model}\n" in card) == on_hub
 
 
 def test_a_model_below_a_run_is_known_by_it(run, notebook, capsys, tmp_path):
