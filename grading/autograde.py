@@ -166,13 +166,12 @@ class Grader:
             notebook.late_submission_penalty = min(penalty, notebook.score) or None
         self.gradebook.db.commit()
 
-    def _lateness(self, student: str) -> float:
-        """The points lost that the gradebook holds; 0 for a student who is not in it."""
+    def entry(self, student: str):
+        """The gradebook's entry of a student's notebook; None for a student who is not in it."""
         try:
-            notebook = self.gradebook.find_submission_notebook(self.name, self.name, student)
+            return self.gradebook.find_submission_notebook(self.name, self.name, student)
         except MissingEntry:
-            return 0.0
-        return notebook.late_submission_penalty or 0.0
+            return None
 
     def _answered(self, cell: str, outcome: execute.Outcome) -> bool:
         [stub] = [slot.source for slot in self.assignment.places if slot.id == cell]
@@ -206,7 +205,9 @@ class Grader:
             for name, best in sorted(self.assignment.points.items())}
         manual = sum(self.worth[slot.id] for slot in self.assignment.places
                      if slot.kind == "manual" and self._answered(slot.id, outcome))
-        return Result(student, points, float(manual), self._lateness(student) if points else 0.0,
+        entry = self.entry(student) if points else None
+        return Result(student, points, float(manual),
+                      (entry and entry.late_submission_penalty) or 0.0,
                       [self.titles.get(t, t) for t, m in outcome.messages.items()
                        if m == execute.UNSOLVED],
                       {t: m for t, m in outcome.messages.items() if m != execute.UNSOLVED},

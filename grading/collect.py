@@ -138,15 +138,15 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
         raise CourseError(f"no notebook in {source}")
     due = due and due.astimezone(UTC)  # without a time zone: this machine's
     with open_gradebook(course) as book:
-        for row in students:
-            book.update_or_create_student(row["id"], **{
-                k: v or None for k, v in row.items() if k != "id"})
-        students = students or _known(book)
         try:
             there = book.find_assignment(assignment)
         except MissingEntry:
             raise CourseError(f"{course} holds no assignment '{assignment}'; run python -m grading "
                               f"release {assignment} first") from None
+        for row in students:
+            book.update_or_create_student(row["id"], **{
+                k: v or None for k, v in row.items() if k != "id"})
+        students = students or _known(book)
         if due:
             there.duedate = due.replace(tzinfo=None)
             book.db.commit()

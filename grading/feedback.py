@@ -10,7 +10,6 @@ the autograded notebook and the gradebook, so it can be repeated after manual gr
 from pathlib import Path
 
 import jinja2
-from nbgrader.api import MissingEntry
 
 from grading import cells
 from grading.autograde import Grader, submitted
@@ -74,9 +73,8 @@ def contents(grader: Grader, student: str) -> dict | None:
     graded = grader.graded(student)
     if graded is None:  # first: a folder's name may be none that a database takes
         return None
-    try:
-        notebook = grader.gradebook.find_submission_notebook(grader.name, grader.name, student)
-    except MissingEntry:
+    notebook = grader.entry(student)
+    if notebook is None:
         return None
     outcome = graded["outcome"]
     comments = {c.name: c.comment or "" for c in notebook.comments}

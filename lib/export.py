@@ -98,7 +98,6 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
 
     Raises CourseError for another kind of file, a damaged one, and an existing target.
     """
-    target = None
     try:
         with zipfile.ZipFile(path) as archive:
             tops = {Path(name).parts[0] for name in archive.namelist()}
@@ -108,19 +107,24 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
             target = Path(folder) / tops.pop()
             if target.exists():
                 raise CourseError(f"{target} exists already; choose another folder")
-            archive.extractall(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as work:
+                archive.extractall(work)
+                _check_sums(Path(work) / target.name, path)
+                (Path(work) / target.name).rename(target)
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        if target:
-            shutil.rmtree(target, ignore_errors=True)
         raise CourseError(f"cannot unpack {path}: {error}; export it again") from None
-    sums = (target / SUMS).read_text() if (target / SUMS).exists() else ""
+    return target
+
+
+def _check_sums(folder: Path, path: str | Path) -> None:
+    """Raise CourseError where a file of folder, unpacked from path, differs from SHA256SUMS."""
+    sums = (folder / SUMS).read_text() if (folder / SUMS).exists() else ""
     wanted = dict(reversed(line.split("  ", 1)) for line in sums.splitlines())
-    wrong = sorted({name for name, _ in wanted.items() ^ digests(target, SUMS).items()})
+    wrong = sorted({name for name, _ in wanted.items() ^ digests(folder, SUMS).items()})
     if not wanted or wrong:
-        shutil.rmtree(target)
         raise CourseError(f"{path} is damaged: {', '.join(wrong) or f'no {SUMS}'} differs; "
                           "export it again")
-    return target
 
 
 @contextmanager
@@ -144,11 +148,11 @@ def to_hub(run_dir: str | Path, repository: str, *, private: bool = False) -> st
 
     try:
         validate_repo_id(repository)
-        well_named = repository.count("/") == 1  # without a user the client takes the token's
+        if repository.count("/") != 1:  # without a user the client takes the token's
+            raise HFValidationError
     except HFValidationError:
-        well_named = False
-    if not well_named:
-        raise CourseError(f"'{repository}' is no name of a repository; it looks like USER/NAME")
+        raise CourseError(f"'{repository}' is no name of a repository; it looks like USER/NAME"
+                          ) from None
     if not get_token():
         raise CourseError("no Hub token: make one with write access in the Hub's settings, then "
                           "run `hf auth login`, or set HF_TOKEN for this command")
