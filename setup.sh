@@ -115,7 +115,10 @@ install() {
   say "the course and its libraries ..."
   local extras="[grading,dev]"; [ -d grading ] || extras=""
   pip_install -e ".$extras" || fail "cannot install the libraries; is there a network? See setup.log"
-  "$PY" -m ipykernel install --user --name grpo-course --display-name "GRPO course" >>"$LOG" 2>&1 ||
+  # Notebooks import torch before lib can say how its threads should wait; their kernels say it.
+  "$PY" -m ipykernel install --sys-prefix --env OMP_WAIT_POLICY PASSIVE >>"$LOG" 2>&1 || true
+  "$PY" -m ipykernel install --user --name grpo-course --display-name "GRPO course" \
+    --env OMP_WAIT_POLICY PASSIVE >>"$LOG" 2>&1 ||
     say "note: no Jupyter kernel registered for this user; JupyterLab from .venv works anyway"
   stamp >"$STAMP"
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from grading.release import write_source
 from lib import evaluation
 from lib.answers import load_answers
-from lib.tasks import CHAPTERS, run_class
+from lib.tasks import task_class
 from lib.tasks.sentiment import RECOMMENDED_BETA
 from lib.training import train
 
@@ -47,20 +47,21 @@ def main() -> None:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    columns, kind = COLUMNS[args.task], run_class(args.task)
-    labels = " | ".join(evaluation.LABELS[key] for key in columns)
+    columns, kind = COLUMNS[args.task], task_class(args.task)
+    labels = " | ".join(kind.all_metrics()[key].label for key in columns)
     print(f"| run | {labels} | seconds |".replace("||ref", "‖ref"))  # a bar ends a table cell
     print("|---" * (len(columns) + 2) + "|")
     with tempfile.TemporaryDirectory() as folder:
-        notebook = write_source(Path(folder), CHAPTERS[args.task])
+        notebook = write_source(Path(folder), kind.chapter)
         base_shown = False
         for name, changes in VARIANTS[args.task].items():
             for seed in range(1, args.seeds + 1):
                 start = time.perf_counter()
-                settings = kind.from_dict({"preset": args.preset, "seed": seed, **changes})
-                answers = load_answers(notebook, settings.needed_answers())
+                preset = {"preset": args.preset} if args.task == "sentiment" else {}
+                task = kind.of(seed=seed, **preset, **changes)
+                answers = load_answers(notebook, task.needed_answers())
                 with contextlib.redirect_stdout(sys.stderr):
-                    run = train(settings, answers, Path(folder) / f"{name}-{seed}")
+                    run = train(task, answers, Path(folder) / f"{name}-{seed}")
                 base, trained = evaluation.side_by_side({name: run}).values()
                 if not base_shown:
                     print(row("base", columns, base))

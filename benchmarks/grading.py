@@ -7,7 +7,6 @@ Stock runs on a sample, before and after ours, so that both see the same machine
 
 import argparse
 import contextlib
-import io
 import os
 import statistics
 import subprocess
@@ -17,10 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-from nbgrader.converters import Autograde
-from nbgrader.coursedir import CourseDirectory
+from nbgrader.apps import NbGraderAPI
 
-from grading.release import config, generate, run_nbgrader
+from grading.release import config, generate
 from tests.grading.corpus import BROKEN, CHAPTER, as_bytes, released, solved, wrong
 
 MIXED = ("metadata lost", "an answer deleted", "a broken answer", "magics", "warnings")
@@ -52,10 +50,9 @@ def stock(folder: Path, students: dict[str, bytes]) -> list[float]:
     """Seconds of `nbgrader autograde` for each of some students."""
     times = []
     for name, data in students.items():
-        settings = config(course(folder / name, {name: data}), assignment_id=CHAPTER)
+        api = NbGraderAPI(config=config(course(folder / name, {name: data})))
         start = time.perf_counter()
-        with contextlib.redirect_stderr(io.StringIO()):
-            run_nbgrader(Autograde(coursedir=CourseDirectory(config=settings), config=settings))
+        api.autograde(CHAPTER, name)
         times.append(time.perf_counter() - start)
     return times
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from grading import COURSE, ROOT
-from grading.jail import LEVELS
+from grading.sandbox.isolation import LEVELS
 from lib import CourseError
 from lib.__main__ import Parser, command
 
@@ -92,7 +92,7 @@ def run_autograde(args) -> None:
 
 
 def run_doctor(args) -> None:
-    from grading.doctor import doctor
+    from grading.sandbox.doctor import doctor
 
     facts = doctor(args.isolation)
     for what, holds, seen in facts:
@@ -172,7 +172,7 @@ RUN = {"release": run_release, "selfcheck": run_selfcheck, "autograde": run_auto
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command of the instructor's side."""
-    return command(build_parser, lambda args: RUN[args.verb](args), argv)
+    return command(lambda argv: build_parser(), lambda args: RUN[args.verb](args), argv)
 
 
 if __name__ == "__main__":

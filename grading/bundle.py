@@ -16,7 +16,8 @@ from lib.files import atomic
 FOLDER = "grpo-course"  # what the zip unpacks to
 # The student's part of the course; its README ends where the instructors' begins.
 STUDENT = ("notebooks/", "lib/", "setup.sh", "pyproject.toml", "environment.yml", "README.md",
-           "LICENSE", "docs/troubleshooting.md", "docs/glossary.md", "docs/results.md")
+           "LICENSE", "docs/troubleshooting.md", "docs/glossary.md", "docs/results.md",
+           "docs/settings.md", "docs/your_task.md", "docs/wanted_length.py")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # of every member: the same course gives the same bytes
 LEFT_OUT = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", "runs", "course", "site", "build",
             ".pytest_cache", ".ruff_cache", ".hypothesis", "setup.log"}

@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 
 from nbgrader.api import MissingEntry
 
-from grading import cells
-from grading.autograde import open_gradebook
+from grading import submission
+from grading.gradebook import open_gradebook
 from lib import CourseError
 from lib.files import atomic, write_text
 
@@ -71,7 +71,7 @@ def read_download(source: Path) -> list[Found]:
     """Every notebook of a folder or zip. Raises CourseError when it is neither."""
     if source.is_dir():
         files = [(path.relative_to(source).as_posix(), path.lstat().st_mtime,
-                  partial(cells.read_bytes, path)) for path in sorted(source.rglob("*.ipynb"))]
+                  partial(submission.read_bytes, path)) for path in sorted(source.rglob("*.ipynb"))]
     else:
         try:
             with zipfile.ZipFile(source) as archive:
@@ -102,10 +102,10 @@ def _seconds(info: zipfile.ZipInfo) -> float:
 def _from_zip(source: Path, info: zipfile.ZipInfo) -> bytes:
     try:
         with zipfile.ZipFile(source) as archive, archive.open(info) as file:
-            data = file.read(cells.FILE_LIMIT + 1)  # the header's size may be a lie
+            data = file.read(submission.FILE_LIMIT + 1)  # the header's size may be a lie
     except Exception as error:  # whatever a damaged or odd entry makes the library raise
         raise CourseError(f"cannot be read: {type(error).__name__}") from None
-    if len(data) > cells.FILE_LIMIT:
+    if len(data) > submission.FILE_LIMIT:
         raise CourseError("too large")
     return data
 
@@ -174,7 +174,7 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
             problems.append(f"{item.path}: {error}")
     missing = sorted({row["id"] for row in students} - set(chosen))
     problems += [f"{student}: nothing handed in" for student in missing]
-    return done, [*map(cells.one_line, problems)]
+    return done, [*map(submission.one_line, problems)]
 
 
 def _known(book) -> list[dict[str, str]]:

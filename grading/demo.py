@@ -13,8 +13,8 @@ from grading.autograde import autograde, report
 from grading.release import generate
 from lib import evaluation, plots
 from lib.answers import load_answers
-from lib.monitor import BASELINE
-from lib.tasks.sentiment import RECOMMENDED_BETA, SentimentRun
+from lib.runs import BASELINE
+from lib.tasks.sentiment import RECOMMENDED_BETA, SentimentTask
 from lib.training import train
 
 CHAPTER = "01_sentiment"
@@ -28,23 +28,22 @@ def demo(out: Path) -> None:
     student_notebook = generate(course, CHAPTER)
     solved_notebook = course / "source" / CHAPTER / student_notebook.name
 
-    runs = {"no KL": SentimentRun(),
-            f"KL, beta={RECOMMENDED_BETA}": SentimentRun(beta=RECOMMENDED_BETA)}
+    runs = {"no KL": SentimentTask.of(),
+            f"KL, beta={RECOMMENDED_BETA}": SentimentTask.of(beta=RECOMMENDED_BETA)}
     answers = load_answers(solved_notebook, ["sentiment_reward"])
     folders = {}
-    for name, settings in runs.items():
+    for name, task in runs.items():
         print(f"\ntraining: {name}, 50 steps of 64 completions")
-        folders[name] = train(settings, answers, out / settings.resolved().run_name,
-                              overwrite=True)
+        folders[name] = train(task, answers, out / task.name(), overwrite=True)
 
     results = evaluation.side_by_side(folders)
-    print("\n" + evaluation.table(results))
+    print("\n" + evaluation.table(results, SentimentTask))
     completions = {"base": evaluation.rows(folders["no KL"], BASELINE),
                    **{name: evaluation.rows(folder) for name, folder in folders.items()}}
     scores = {name: [row["score"] for row in rows] for name, rows in completions.items()}
-    pictures = {"curves.png": plots.history(evaluation.histories(folders)),
+    pictures = {"curves.png": plots.history(evaluation.histories(folders), SentimentTask),
                 "scores.png": plots.score_histogram(scores),
-                "detectors.png": plots.detectors(results),
+                "detectors.png": plots.detectors(results, SentimentTask),
                 "frontier.png": plots.frontier(results)}
     for file, figure in pictures.items():
         plots.save(figure, out / file)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import jinja2
 
-from grading import cells
-from grading.autograde import Grader, submitted
+from grading import submission
+from grading.gradebook import Grader, submitted
 from lib import CourseError
 from lib.files import write_json, write_text
 
@@ -56,7 +56,7 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
     pages = []
     with Grader(course, assignment) as grader:
         for student in submitted(course, assignment, students):
-            content = contents(grader, student)
+            content = page_content(grader, student)
             if content is None:
                 continue  # not graded yet
             page = course / "feedback" / student / assignment / f"{assignment}.html"
@@ -68,7 +68,7 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
     return pages
 
 
-def contents(grader: Grader, student: str) -> dict | None:
+def page_content(grader: Grader, student: str) -> dict | None:
     """The feedback of one submission as plain data; None while it is not graded."""
     graded = grader.graded(student)
     if graded is None:  # first: a folder's name may be none that a database takes
@@ -85,14 +85,14 @@ def contents(grader: Grader, student: str) -> dict | None:
         if grade is None:
             continue
         waits = grade.needs_manual_grade and grade.manual_score is None
-        remarks = [outcome["messages"].get(cell.id, ""),
+        remarks = [outcome.remark(cell.id) or "",
                    comments.get(cell.id, comments.get(cell.id.removeprefix("test_"), ""))]
         rows.append({
             "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
             "points": None if waits else grade.score, "max_points": grade.max_score,
-            "remark": cells.clean("; ".join(filter(None, remarks)))[:2000]})
+            "remark": submission.clean("; ".join(filter(None, remarks)))[:2000]})
     return {"student": student, "assignment": grader.name,
             "score": notebook.score - (notebook.late_submission_penalty or 0),
             "max_score": notebook.max_score, "late_penalty": notebook.late_submission_penalty or 0,
-            "waiting": sum(row["points"] is None for row in rows), "problem": outcome["problem"],
-            "repairs": outcome["repairs"], "exercises": rows}
+            "waiting": sum(row["points"] is None for row in rows), "problem": outcome.problem,
+            "repairs": outcome.repairs, "exercises": rows}

@@ -6,7 +6,7 @@ jupytext reads the solution, nbgrader clears it and records the points in the gr
 Generated files are the same bytes every time, so that a test can tell when they are stale.
 """
 
-import logging
+import dataclasses
 import re
 import shutil
 import tempfile
@@ -16,16 +16,27 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import GenerateAssignment
-from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearSolutions
-from nbgrader.utils import capture_log
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from grading import CONFIG, NOTEBOOKS, ROOT, SOLUTIONS, chapters
 from lib import CourseError
+from lib.__main__ import plain
+from lib.files import write_text
+from lib.tasks import BUNDLED, task_class
+from lib.tasks.base import flag_of
 
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+SETTINGS = """# Settings
+
+Every setting of `python -m lib train TASK`, as the tasks themselves define it; this page is made by
+`python -m grading release`. A default that is left empty follows from other settings. In a notebook
+the same names, with underscores, are keywords of `experiment`. LoRA (`--use-peft`) takes five times
+the learning rate.
+"""
 SECRET = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)### END \1", re.DOTALL)
 
 
@@ -42,12 +53,11 @@ class NamedStubs(ClearSolutions):
         return super().preprocess_cell(cell, resources, cell_index)
 
 
-def config(course: Path, **course_directory) -> Config:
+def config(course: Path) -> Config:
     """nbgrader's configuration for a course folder: the shared file, and where things are."""
     settings = PyFileConfigLoader(CONFIG.name, path=str(CONFIG.parent)).load_config()
     settings.CourseDirectory.root = str(course.resolve())
-    settings.CourseDirectory.update(course_directory)
-    steps = GenerateAssignment.preprocessors.default_args[0]
+    steps = GenerateAssignment.class_traits()["preprocessors"].default()
     settings.GenerateAssignment.preprocessors = [
         NamedStubs if step is ClearSolutions else step for step in steps]
     settings.NamedStubs = settings.ClearSolutions
@@ -75,8 +85,10 @@ def colab_cells(name: str) -> list[nbformat.NotebookNode]:
     """The badge and the set-up cell with which every notebook begins."""
     repository = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["course"][
         "repository"]
-    return [nbformat.v4.new_markdown_cell(BADGE.format(repository=repository, name=name)),
-            nbformat.v4.new_code_cell(COLAB_SETUP.format(repository=repository))]
+    here = {"only": "notebook"}  # a page of the site has no use for them
+    return [nbformat.v4.new_markdown_cell(BADGE.format(repository=repository, name=name),
+                                          metadata=here),
+            nbformat.v4.new_code_cell(COLAB_SETUP.format(repository=repository), metadata=here)]
 
 
 def source_notebook(chapter: str) -> nbformat.NotebookNode:
@@ -105,24 +117,40 @@ def write_source(course: Path, chapter: str) -> Path:
     return path
 
 
-def run_nbgrader(app) -> None:
-    """Run one of nbgrader's converters; what it logs of a failure becomes a CourseError."""
-    app.force, app.log.level = True, logging.ERROR
-    result = capture_log(app)
+def generate(course: Path, chapter: str) -> Path:
+    """Source and student notebook of a chapter in the course folder, points in its gradebook.
+
+    What nbgrader logs of a failure becomes a CourseError.
+    """
+    write_source(course, chapter)
+    shutil.copy(CONFIG, course / CONFIG.name)
+    result = NbGraderAPI(config=config(course)).generate_assignment(chapter)
     if not result["success"]:
         text = result.get("log", "") + result["error"]
         cause = re.search(r"^\s*[\w.]*(?:Error|Exception): (.+)$", text, re.MULTILINE)
         raise CourseError(f"nbgrader: {cause[1] if cause else text.strip().splitlines()[-1]}")
-
-
-def generate(course: Path, chapter: str) -> Path:
-    """Source and student notebook of a chapter in the course folder, points in its gradebook."""
-    write_source(course, chapter)
-    shutil.copy(CONFIG, course / CONFIG.name)
-    settings = config(course, assignment_id=chapter)
-    directory = CourseDirectory(config=settings)
-    run_nbgrader(GenerateAssignment(coursedir=directory, config=settings))
     return course / "release" / chapter / f"{chapter}.ipynb"
+
+
+def settings_page() -> str:
+    """docs/settings.md: every setting of every task, from the fields themselves."""
+    parts = [SETTINGS]
+    for name in BUNDLED:
+        task = task_class(name)
+        tiny, other = (task.defaults(tiny, False) for tiny in (True, False))
+        rows = []
+        for field in dataclasses.fields(task):
+            option, flag = field.metadata["option"], flag_of(field)
+            if not flag:
+                continue
+            usual = [field.default if field.default is not dataclasses.MISSING else
+                     values.get(field.name) for values in (tiny, other)]
+            rows.append(f"| `{flag}` | {option.help} | {option.allowed()} | "
+                        + " | ".join("" if v is None else f"`{plain(v)}`" for v in usual) + " |")
+        parts.append(f"## {name}: {task.summary}\n\n"
+                     "| flag | what | allowed | tiny | other models |\n|---|---|---|---|---|\n"
+                     + "\n".join(rows).replace("||ref", "‖ref") + "\n")
+    return "\n".join(parts)
 
 
 def pages() -> list[str]:
@@ -156,6 +184,8 @@ def release(course: Path, only: list[str] | None = None, overwrite: bool = False
                           "then say --overwrite")
     NOTEBOOKS.mkdir(exist_ok=True)
     written = []
+    if not only:
+        write_text(SETTINGS_PAGE, settings_page())
     for name in () if only else pages():
         written.append(NOTEBOOKS / f"{name}.ipynb")
         written[-1].write_text(page(name), encoding="utf-8")
@@ -212,6 +242,8 @@ def problems(released: Path = NOTEBOOKS) -> list[str]:
             path, fresh = released / f"{chapter}.ipynb", generate(Path(folder), chapter)
             if not path.exists() or path.read_bytes() != fresh.read_bytes():
                 found.append(f"{path} is stale; run python -m grading release")
+    if SETTINGS_PAGE.read_text(encoding="utf-8") != settings_page():
+        found.append(f"{SETTINGS_PAGE} is stale; run python -m grading release")
     for path, fresh in ((released / f"{name}.ipynb", page(name)) for name in pages()):
         if not path.exists() or path.read_text(encoding="utf-8") != fresh:
             found.append(f"{path} is stale; run python -m grading release")

@@ -152,7 +152,9 @@ def reader_cells(solved, released, pictures: Path) -> list[nbformat.NotebookNode
     """
     stubs = {cell.id: cell.source for cell in released.cells}
     cells = []
-    for cell in solved.cells[2:]:
+    for cell in solved.cells:
+        if cell.metadata.get("only") == "notebook":
+            continue
         task = cell.metadata.get("nbgrader", {})
         if cell.cell_type == "markdown":
             cell.source = ANSWER.sub(

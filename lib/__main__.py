@@ -6,22 +6,30 @@ code 2; an interrupted run says how to go on.
 """
 
 import argparse
+import dataclasses
 import difflib
 import math
 import re
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
-from lib import CourseError
-from lib.tasks import CHAPTERS, run_class
+from lib import CourseError, runs
+from lib.files import read_json
+from lib.tasks import BUNDLED, task_class
+from lib.tasks.base import Task, flag_of, type_of
+
+TASK_VERBS = ("train", "evaluate", "compare", "search")  # their flags depend on the task
 
 
 class Parser(argparse.ArgumentParser):
     """argparse with its errors on one line."""
 
+    task = ""  # behind the verb in the command that lists the flags
+
     def error(self, message):
-        raise CourseError(f"{message}; see {self.prog} --help")
+        raise CourseError(f"{message}; see {self.prog}{self.task} --help")
 
     def parse_known_args(self, args=None, namespace=None):
         """The verb's own parser complains of a flag: its help is the one that lists them."""
@@ -30,7 +38,8 @@ class Parser(argparse.ArgumentParser):
                 and not unknown[0].startswith("-")):
             known.question = unknown.pop(0)  # argparse looks for it before the first flag alone
         if unknown:
-            near = difflib.get_close_matches(unknown[0], self._option_string_actions, 1)
+            flags = re.findall(r"--[a-z-]+", self.format_help())
+            near = difflib.get_close_matches(unknown[0], flags, 1)
             self.error(f"unrecognized arguments: {' '.join(unknown)}"
                        + "".join(f"; did you mean {flag}?" for flag in near))
         return known, unknown
@@ -41,100 +50,106 @@ def dashes(argv: list[str]) -> list[str]:
     return [re.sub(r"^--[\w-]+", lambda m: m[0].replace("_", "-"), arg) for arg in argv]
 
 
-def build_parser() -> Parser:
+def named_task(argv: list[str]) -> type[Task] | None:
+    """The task that a command line names, if its verb takes one: its flags are the task's."""
+    if argv[:1] and argv[0] in TASK_VERBS:
+        for before, arg in pairwise(argv):
+            if arg in BUNDLED or (arg.endswith(".py") and not before.startswith("--")):
+                return task_class(arg)
+    return None
+
+
+def build_parser(argv: list[str] = ()) -> Parser:
+    """The parser of every verb; those of TASK_VERBS have the flags of the task in argv."""
+    task = named_task(list(argv))
     parser = Parser(prog="python -m lib", description="Train, measure and look at a policy.")
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    ways = "; ".join(f"{name}: {task_class(name).summary}" for name in BUNDLED)
 
-    train = verbs.add_parser("train", help="train a policy with GRPO")
-    tasks = train.add_subparsers(dest="task", required=True, parser_class=Parser)
-    sentiment = tasks.add_parser("sentiment", help="positive film reviews (chapter 1)")
-    add_sentiment_flags(sentiment)
-    add_train_flags(sentiment)
-    persona = tasks.add_parser("persona", help="change one fact (chapter 3)")
-    add_persona_flags(persona)
-    add_train_flags(persona)
-    reasoning = tasks.add_parser("reasoning", help="a small math reasoner (chapter 4)")
-    add_reasoning_flags(reasoning)
-    add_train_flags(reasoning)
+    def add_verb(verb: str, what: str) -> Parser:
+        sub = verbs.add_parser(verb, help=what, description=what)
+        if verb in TASK_VERBS:
+            sub.task = f" {task.file or task.task}" if task else " TASK"
+            sub.add_argument("task", type=a_task, metavar="TASK",
+                             help=f"{ways}; or FILE.py with a task of your own")
+        return sub
 
-    for verb, models in (("evaluate", ("model",)), ("compare", ("base", "trained"))):
-        p = verbs.add_parser(verb, help={"evaluate": "measure one policy",
-                                         "compare": "measure two side by side"}[verb])
-        p.add_argument("task", choices=CHAPTERS)
+    train = add_verb("train", "train a policy with GRPO")
+    search = add_verb("search", "search good settings of the task reasoning with Optuna")
+    search.add_argument("--trials", type=int, default=6)
+    for sub in (train, search):
+        add_train_flags(sub)
+        add_task_flags(sub, task or Task)
+    for verb, what, models in (("evaluate", "measure one policy", ("model",)),
+                               ("compare", "measure two side by side", ("base", "trained"))):
+        sub = add_verb(verb, what)
         for name in models:
-            p.add_argument(name, help="tiny, a Hub id, a model folder or a run folder")
-        p.add_argument("--num-prompts", type=int, help="held-out prompts (default: all)")
-        p.add_argument("--prompts", dest="prompt_file", metavar="FILE",
-                       help="sentiment: one prompt a line (default: the task's)")
-        p.add_argument("--scorer", help="sentiment: star classifier: tiny, a Hub id or a folder")
-        p.add_argument("--data", metavar="FILE", help="reasoning: JSONL in GSM8K's format")
-        p.add_argument("--answers", type=Path, metavar="FILE", help="as for train")
-        p.add_argument("--seed", type=seed, default=0)
-        p.add_argument("--save-plot", type=picture, metavar="FILE", help="write the picture there")
+            sub.add_argument(name, help="tiny, a Hub id, a model folder or a run folder")
+        sub.add_argument("--num-prompts", type=int, help="held-out prompts (default: all)")
+        add_task_flags(sub, task or Task, measuring=True)
+        sub.add_argument("--answers", type=Path, metavar="FILE", help="as for train")
+        sub.add_argument("--seed", type=seed, default=0)
+        sub.add_argument("--save-plot", type=picture, metavar="FILE",
+                         help="write the picture there")
 
-    for verb, what in (("plot", "draw the curves of a run"), ("analyze", "say how a run went")):
-        verbs.add_parser(verb, help=what).add_argument("run_dir", type=Path)
-    chat = verbs.add_parser("chat", help="ask a policy")
+    add_verb("plot", "draw the curves of a run").add_argument("run_dir", type=Path)
+    add_verb("analyze", "say how a run went").add_argument("run_dir", type=Path)
+    chat = add_verb("chat", "ask a policy")
     chat.add_argument("model", help="a run folder or an exported zip; with --task also tiny, a "
                       "Hub id, a model folder")
     chat.add_argument("question", nargs="?")
-    chat.add_argument("--task", choices=CHAPTERS, help="what is asked (default: the run's task)")
+    chat.add_argument("--task", type=a_task, metavar="TASK",
+                      help="what is asked (default: the run's task)")
     chat.add_argument("--interactive", action="store_true", help="ask until an empty line")
     chat.add_argument("--jsonl", type=Path, metavar="FILE", help="append every answer there")
     chat.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
     chat.add_argument("--max-completion-length", type=int, help="tokens (default: the run's)")
     chat.add_argument("--seed", type=seed, default=0)
-    export = verbs.add_parser("export", help="a trained policy as a zip, or to the Hub")
+    export = add_verb("export", "a trained policy as a zip, or to the Hub")
     export.add_argument("run_dir", type=Path)
     where = export.add_mutually_exclusive_group(required=True)
     where.add_argument("--zip", type=Path, metavar="FILE")
     where.add_argument("--push-to-hub", metavar="USER/NAME")
     export.add_argument("--private", action="store_true", help="a private Hub repository")
-    search = verbs.add_parser("search", help="search good settings with Optuna")
-    search.add_argument("task", choices=["reasoning"])
-    search.add_argument("--trials", type=int, default=6)
-    add_reasoning_flags(search)
-    add_train_flags(search)
-    verbs.add_parser("preflight", help="what this machine can do, and how long it takes")
+    add_verb("preflight", "what this machine can do, and how long it takes")
     return parser
 
 
-def add_sentiment_flags(p: Parser) -> None:
-    from lib.tasks.sentiment import KL_TYPES, PRESETS, SHAPINGS
+def add_task_flags(parser: Parser, task: type[Task], measuring: bool = False) -> None:
+    """A flag for each field of the task, or for those that change how it is measured.
 
-    add = p.add_argument
-    add("--preset", default="quick", metavar="|".join(PRESETS),
-        help="optimizer steps: " + ", ".join(f"{k} {v}" for k, v in PRESETS.items()))
-    add("--reward-shaping", default="none", metavar="|".join(SHAPINGS), help="of exercise 2")
-    add("--shaping-temperature", type=float, default=0.25, metavar="T", help="its temperature")
-    add("--kl-type", default="none", metavar="|".join(KL_TYPES), help="your term in the reward")
-    add("--kl-coef", type=float, default=0.1)
-    add("--scorer", metavar="tiny|ID|PATH", help="five-star classifier (default: the model's)")
-    add("--prompts", dest="prompt_file", metavar="FILE",
-        help="one prompt a line (default: the task's)")
-
-
-def add_persona_flags(p: Parser) -> None:
-    add = p.add_argument
-    add("--epochs", type=int, default=5, help="passes over the training questions")
-    add("--num-samples", type=int, default=128, help="training questions")
-    shots = p.add_mutually_exclusive_group()
-    shots.add_argument("--fewshot-ratio", type=float, default=0.15,
-                       help="share of training prompts that show examples")
-    shots.add_argument("--no-fewshot", dest="fewshot_ratio", action="store_const", const=0.0)
-    add("--reward-function", default="persona", metavar="persona|robust")
-    add("--tie-noise", type=float, default=0.0, help="noise on the rewards: a remedy that is none")
+    A flag that is not given stays None: ``Task.of`` knows its default.
+    """
+    for field in dataclasses.fields(task):
+        option, flag = field.metadata["option"], flag_of(field)
+        if not flag or (measuring and not option.measuring):
+            continue
+        kind = type_of(task, field.name)
+        default = "" if field.default in (None, dataclasses.MISSING, ()) or kind is bool else (
+            f" (default: {plain(field.default)})")
+        how = {"action": "store_const", "const": True} if kind is bool else {
+            "type": {tuple: weights}.get(kind, kind),
+            "metavar": option.metavar or "|".join(option.choices) or None}
+        group = parser.add_mutually_exclusive_group() if option.off else parser
+        group.add_argument(flag, dest=field.name, help=f"{option.help}{default}".replace("%", "%%"),
+                           **how)
+        if option.off:
+            group.add_argument(option.off, dest=field.name, action="store_const", const=0.0,
+                               help=f"the same as {flag} 0")
 
 
-def add_reasoning_flags(p: Parser) -> None:
-    add = p.add_argument
-    add("--epochs", type=int, default=1, help="passes over the training questions")
-    add("--data", metavar="FILE", help="JSONL in GSM8K's format (default: the model's own)")
-    add("--reward-weights", type=weights, metavar="W,W,W,W,W",
-        help="of correctness, int, strict format, soft format, xmlcount (default: all 1)")
+def plain(value) -> str:
+    """A default as one would type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
 
 
 # Types of flags. When argparse complains of a value it calls it by the name of the function.
+
+
+def a_task(text: str) -> type[Task]:
+    return task_class(text)
 
 
 def weights(text: str) -> tuple[float, ...]:
@@ -157,40 +172,28 @@ def picture(text: str) -> Path:
 
 
 def add_train_flags(p: Parser) -> None:
-    """The flags that every task has."""
+    """What train wants to know beside the task's settings."""
     add = p.add_argument
-    add("--model", default="tiny", metavar="tiny|ID|PATH")
     add("--answers", type=Path, metavar="FILE",
         help="notebook or .py with your functions (default: the chapter's notebook)")
     add("--output-dir", type=Path, metavar="DIR", help="default: runs/{task}/{run name}")
     add("--overwrite", action="store_true", help="replace a run that is there already")
     add("--resume-from-checkpoint", metavar="auto|PATH")
-    add("--seed", type=seed, default=42)
-    add("--max-steps", type=int, help="optimizer steps (default: the task's)")
-    add("--learning-rate", type=float, help="default: the model's and the task's")
-    add("--beta", type=float, help="TRL's KL(pi||ref) term in the loss (default: the task's)")
     add("--refuse-hopeless", action="store_true",
         help="do not train where a sample shows nothing to learn from")
-    add("--use-peft", action="store_true", help="train a LoRA adapter only")
-    add("--use-vllm", action="store_true", help="generate with vLLM (needs a GPU)")
-    add("--batch-size", type=int, default=16, help="completions a forward pass")
-    add("--accumulation", type=int, default=4, help="forward passes a step")
-    add("--num-generations", type=int, help="completions a prompt: the group")
-    add("--temperature", type=float, default=1.0, help="of sampling")
-    add("--max-completion-length", type=int, help="tokens")
-    add("--save-steps", type=int, help="steps between checkpoints (default: the task's)")
     add("--wandb", action="store_true", help="report to Weights & Biases")
     add("--wandb-project")
-    add("--wandb-run-name")
     add("--trackio", action="store_true", help="report to Trackio")
 
 
-def load_task_answers(args, settings) -> tuple[Path, dict]:
+def load_task_answers(args, task: Task) -> tuple[Path | None, dict]:
     """The answers file that args names, or the chapter's notebook; and the functions in it."""
     from lib.answers import default_file, load_answers
 
-    path = args.answers or default_file(args.task)
-    return path, load_answers(path, settings.needed_answers())
+    if not task.needed_answers():
+        return None, {}
+    path = args.answers or default_file(task.chapter)
+    return path, load_answers(path, task.needed_answers())
 
 
 @contextmanager
@@ -199,11 +202,20 @@ def solved(answers: Path | None):
     try:
         yield
     except NotImplementedError as error:
+        if answers is None:
+            raise
         raise CourseError(f"not solved yet in {answers}: {error}") from None
 
 
-def settings_of_flags(args):
-    """The settings that the flags of train say, checked."""
+def given_settings(args, measuring: bool = False) -> dict:
+    """The settings of the task that its flags say."""
+    return {field.name: getattr(args, field.name) for field in dataclasses.fields(args.task)
+            if flag_of(field) and (not measuring or field.metadata["option"].measuring)
+            and getattr(args, field.name) is not None}
+
+
+def task_of_flags(args) -> Task:
+    """The task with the settings that the flags of train say, checked."""
     import importlib.util
 
     report_to = tuple(name for name in ("wandb", "trackio") if getattr(args, name))
@@ -214,25 +226,22 @@ def settings_of_flags(args):
         from lib.trackers import check_login
 
         check_login()
-    settings = run_class(args.task).from_dict(
-        {**vars(args), "report_to": report_to, "run_name": args.wandb_run_name})
-    settings.resolved()  # complain about flags before anything is read
-    return settings
+    return args.task.of(**given_settings(args), report_to=report_to)
 
 
 def run_train(args) -> None:
     import os
 
+    task = task_of_flags(args)  # a wrong flag is told before anything is imported
     from lib.training import train
 
     if args.wandb_project:
         os.environ["WANDB_PROJECT"] = args.wandb_project
-    settings = settings_of_flags(args)
-    answers, functions = load_task_answers(args, settings)
-    run_dir = args.output_dir or Path("runs") / args.task / settings.name()
+    answers, functions = load_task_answers(args, task)
+    run_dir = args.output_dir or Path("runs") / task.task / task.name()
     try:
         with solved(answers):
-            train(settings, functions, run_dir, resume=args.resume_from_checkpoint,
+            train(task, functions, run_dir, resume=args.resume_from_checkpoint,
                   overwrite=args.overwrite, refuse_hopeless=args.refuse_hopeless)
     except KeyboardInterrupt:
         raise CourseError(f"interrupted; go on with the same command and "
@@ -241,52 +250,49 @@ def run_train(args) -> None:
 
 
 def run_evaluate(args) -> None:
+    changes = given_settings(args, measuring=True)
+    args.task.of(**changes)  # a wrong flag is told before anything is imported
     from lib import evaluation, plots
 
     policies = {args.model: args.model} if args.verb == "evaluate" else {
         "base": args.base, "trained": args.trained}
-    settings = evaluation.settings_of(args.task, list(policies.values()), {
-        name: value for name, value in vars(args).items()
-        if name in ("scorer", "prompt_file", "data") and value})
-    answers, functions = load_task_answers(args, settings) if settings.judged_by_answers else (
-        None, {})
+    task = evaluation.task_of(args.task, list(policies.values()), changes)
+    answers, functions = load_task_answers(args, task) if task.judged_by_answers else (None, {})
     with solved(answers):
-        results = evaluation.measure_all(settings, functions, policies,
+        results = evaluation.measure_all(task, functions, policies,
                                          num_prompts=args.num_prompts, seed=args.seed)
-    print(evaluation.table({name: r["metrics"] for name, r in results.items()}))
+    print(evaluation.table({name: r["metrics"] for name, r in results.items()}, args.task))
     if args.save_plot:
-        plots.save(plots.score_histogram(
-            {name: [row["score"] for row in r["rows"]] for name, r in results.items()})
-            if args.task == "sentiment" else
-            plots.detectors({name: r["metrics"] for name, r in results.items()}), args.save_plot)
+        plots.save(plots.comparison(results, args.task), args.save_plot)
         print(f"picture: {args.save_plot}")
 
 
 def run_plot(args) -> None:
+    history = read_json(args.run_dir / runs.HISTORY)
     from lib import plots
-    from lib.files import read_json
-    from lib.monitor import CURVES, HISTORY
+    from lib.tasks import task_of_run
 
-    history = read_json(args.run_dir / HISTORY)
-    plots.save(plots.history({args.run_dir.name: history}), args.run_dir / CURVES)
-    print(f"picture: {args.run_dir / CURVES}")
+    plots.save(plots.history({args.run_dir.name: history}, task_of_run(args.run_dir)),
+               args.run_dir / runs.CURVES)
+    print(f"picture: {args.run_dir / runs.CURVES}")
 
 
 def run_analyze(args) -> None:
+    runs.finished(args.run_dir)
     from lib import evaluation
 
     print("\n".join(evaluation.verdict(args.run_dir)))
 
 
 def run_chat(args) -> None:
-    from lib import chat, export
-
     question = (args.question or "").strip()
     if not question and not args.interactive:
         raise CourseError("chat needs a question, or --interactive")
     length = args.max_completion_length
     if not 0 <= args.temperature < math.inf or (length is not None and length < 1):
         raise CourseError("--temperature must not be negative, --max-completion-length at least 1")
+    from lib import chat, export
+
     with export.unpacked(args.model) as path:
         asker = chat.Asker(path, task=args.task, temperature=args.temperature, seed=args.seed,
                            max_completion_length=length, jsonl=args.jsonl, name=args.model)
@@ -297,23 +303,25 @@ def run_chat(args) -> None:
 
 
 def run_export(args) -> None:
-    from lib import export
-
     if args.zip and args.private:
         raise CourseError("--private goes with --push-to-hub; a zip is where you put it")
+    from lib import export
+
     print(export.to_zip(args.run_dir, args.zip) if args.zip else
           export.to_hub(args.run_dir, args.push_to_hub, private=args.private))
 
 
 def run_search(args) -> None:
-    from lib.search import search
-
+    if args.task.task != "reasoning":
+        raise CourseError("search knows the task reasoning alone")
     if args.num_generations or args.reward_weights:
         raise CourseError("search chooses --num-generations and --reward-weights; leave them out")
-    settings = settings_of_flags(args)
-    answers, functions = load_task_answers(args, settings)
+    task = task_of_flags(args)
+    from lib.search import search
+
+    answers, functions = load_task_answers(args, task)
     with solved(answers):
-        search(settings, functions, args.output_dir or Path("runs") / "search", args.trials)
+        search(task, functions, args.output_dir or Path("runs") / "search", args.trials)
 
 
 def run_preflight(args) -> None:
@@ -322,20 +330,24 @@ def run_preflight(args) -> None:
     print(report())
 
 
-RUN = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
+COMMANDS = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
        "plot": run_plot, "analyze": run_analyze, "chat": run_chat,
        "export": run_export, "search": run_search, "preflight": run_preflight}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command of the students' side."""
-    return command(build_parser, lambda args: RUN[args.verb](args), argv)
+    return command(build_parser, lambda args: COMMANDS[args.verb](args), argv)
 
 
 def command(build_parser, run, argv: list[str] | None) -> int:
-    """Parse and run one command line; 0, or 2 after a user's mistake, told in one line."""
+    """Parse and run one command line; 0, or 2 after a user's mistake, told in one line.
+
+    build_parser: argv -> the parser.
+    """
+    argv = dashes(sys.argv[1:] if argv is None else argv)
     try:
-        run(build_parser().parse_args(dashes(sys.argv[1:] if argv is None else argv)))
+        run(build_parser(argv).parse_args(argv))
     except CourseError as error:
         said = str(error)
     except OSError as error:  # of a file: not ours to foresee, but the user's to mend

@@ -14,12 +14,11 @@ from pathlib import Path
 import nbformat
 
 from lib import CourseError
-from lib.tasks import CHAPTERS
 
 
-def default_file(task: str) -> Path:
-    """The student notebook of a task's chapter."""
-    return Path(__file__).parent.parent / "notebooks" / f"{CHAPTERS[task]}.ipynb"
+def default_file(chapter: str) -> Path:
+    """The student notebook of a chapter."""
+    return Path(__file__).parent.parent / "notebooks" / f"{chapter}.ipynb"
 
 
 def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:

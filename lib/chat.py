@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib import CourseError, models
-from lib.evaluation import sample
-from lib.tasks import reasoning
-from lib.tiny import cartoons
+from lib.rollout import sample
+from lib.tasks import BUNDLED, task_class
 
-PLAIN = {"persona": cartoons.prompt, "sentiment": str}  # task -> question to prompt
 DEFAULT_LENGTH = 200
 
 
@@ -41,12 +39,16 @@ class Asker:
                  max_completion_length: int | None = None, seed: int = 0,
                  jsonl: Path | None = None, name: str | None = None):
         run = models.trained_with(path)
-        self.task = task or run.get("task")
-        if self.task is None:
+        task = task or run.get("task_file") or run.get("task")
+        if task is None:
             if path != "tiny":
                 models.load_tokenizer(path)  # a model that is not there is told as that
             raise CourseError(f"{path} does not say what it was trained for, so how to ask it; say "
                               "--task sentiment, persona or reasoning")
+        elif task == run.get("task") and task not in BUNDLED:  # an export names no file
+            raise CourseError(f"{name or path} was trained on a task of somebody's own; name its "
+                              f"file: --task {task}.py")
+        self.task = task_class(task) if isinstance(task, str) else task
         self.name, self.jsonl = name or path, jsonl
         if jsonl:
             append(jsonl)  # complain before there is an answer to lose
@@ -56,16 +58,9 @@ class Asker:
         self.seeds = itertools.count(seed)
         self.policy, self.tokenizer = models.load_policy(models.policy_path(path, self.task))
 
-    def prompt(self, question: str):
-        """The prompt of a question: a conversation where the model has a chat template."""
-        if self.task == "reasoning":
-            return reasoning.messages(question)
-        if self.tokenizer.chat_template:
-            return [{"role": "user", "content": question}]
-        return PLAIN[self.task](question)
-
     def __call__(self, question: str) -> str:
-        prompt, seed = self.prompt(question), next(self.seeds)
+        prompt = self.task.chat_prompt(question, bool(self.tokenizer.chat_template))
+        seed = next(self.seeds)
         text = models.prompt_text(self.tokenizer, prompt)
         room = models.max_positions(self.policy) - len(self.tokenizer(text)["input_ids"])
         if room < 1:

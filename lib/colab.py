@@ -13,13 +13,11 @@ import torch
 from lib import CourseError, export, models
 from lib.answers import default_file
 from lib.files import read_json
-from lib.monitor import FINAL
-from lib.tasks import CHAPTERS, run_class
+from lib.runs import CONFIG, FINAL
+from lib.tasks import task_class
 from lib.training import train
 
 DRIVE = Path("/content/drive")
-POLICIES = {"sentiment": "gpt2", "persona": "Qwen/Qwen2.5-0.5B",
-            "reasoning": "Qwen/Qwen2.5-0.5B-Instruct"}
 # GiB of GPU memory from which -> completions a forward pass. Starting points by memory alone,
 # not measured: halve batch_size and double accumulation when memory runs out.
 BATCHES = ((35, 32), (20, 16), (14, 8), (7, 4))
@@ -50,7 +48,8 @@ def settings(task: str, gib: float | None = None) -> dict:
     batch = next((batch for least, batch in BATCHES if gib >= least), None)
     if batch is None:
         return {"model": "tiny"}
-    return {"model": POLICIES[task], "batch_size": batch, "accumulation": COMPLETIONS // batch}
+    return {"model": task_class(task).gpu_model, "batch_size": batch,
+            "accumulation": COMPLETIONS // batch}
 
 
 def storage() -> Path:
@@ -67,13 +66,13 @@ def storage() -> Path:
 
 def answers_file(task: str) -> Path:
     """The student's notebook of a task: the copy that Colab saved to Drive, else the course's."""
-    saved = DRIVE / "MyDrive" / "Colab Notebooks" / f"{CHAPTERS[task]}.ipynb"
-    return saved if saved.exists() else default_file(task)
+    saved = DRIVE / "MyDrive" / "Colab Notebooks" / f"{task_class(task).chapter}.ipynb"
+    return saved if saved.exists() else default_file(task_class(task).chapter)
 
 
 def last_unfinished(root: Path, task: str) -> Path | None:
     """The newest run of a task under root that was started and not finished."""
-    started = [path for path in root.glob(f"*/{models.RUN_CONFIG}")
+    started = [path for path in root.glob(f"*/{CONFIG}")
                if read_json(path)["task"] == task and not (path.parent / FINAL).exists()]
     return max(started, key=lambda path: path.stat().st_mtime).parent if started else None
 
@@ -85,9 +84,9 @@ def train_or_resume(task: str, answers: Mapping[str, Callable], root: Path, **ch
     """
     if run_dir := last_unfinished(root, task):
         print(f"going on with {run_dir}")
-        started = read_json(run_dir / models.RUN_CONFIG)["settings"]
-        return train(run_class(task).from_dict(started), answers, run_dir, resume="auto")
-    fresh = run_class(task)(**changes)
+        started = read_json(run_dir / CONFIG)["settings"]
+        return train(task_class(task).of_record(started), answers, run_dir, resume="auto")
+    fresh = task_class(task).of(**changes)
     return train(fresh, answers, _unused(root / f"{task}_{fresh.name()}"))
 
 

@@ -14,9 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib import CourseError, models
-from lib.evaluation import before_and_after, grid
-from lib.files import atomic, digests, read_json
-from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, finished
+from lib.evaluation import grid
+from lib.files import atomic, digests, read_json, write_json
+from lib.runs import (
+    BASELINE,
+    CONFIG,
+    CURVES,
+    FINAL,
+    HISTORY,
+    POLICY,
+    before_and_after,
+    finished,
+)
+from lib.tasks import task_of_run
 
 SUMS = "SHA256SUMS"
 CARD = """---
@@ -48,10 +58,10 @@ All settings: `{config}`. One row a step: `{history}`.
 
 def card(run_dir: Path, name: str) -> str:
     """The model card of a finished run, under the name that readers will load."""
-    config = read_json(run_dir / models.RUN_CONFIG)
+    config = read_json(run_dir / CONFIG)
     before, after = before_and_after(run_dir)
     header, *rows = [[cell.replace("|", r"\|") for cell in line]  # of KL(pi||ref)
-                     for line in grid({"base": before, "trained": after})]
+                     for line in grid({"base": before, "trained": after}, task_of_run(run_dir))]
     lines = [header, ["---"] * len(header), *rows]
     base = config["settings"]["model"]
     on_hub = base != "tiny" and not Path(base).exists()  # the Hub takes nothing else there
@@ -59,7 +69,7 @@ def card(run_dir: Path, name: str) -> str:
         name=name, task=config["task"], trl=config["versions"]["trl"],
         base=base if on_hub else Path(base).name,
         base_model=f"base_model: {base}\n" * on_hub, seed=config["settings"]["seed"],
-        steps=read_json(run_dir / HISTORY)[-1]["step"], config=models.RUN_CONFIG,
+        steps=read_json(run_dir / HISTORY)[-1]["step"], config=CONFIG,
         history=HISTORY, table="\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -69,9 +79,11 @@ def exported(run_dir: str | Path, name: str) -> Iterator[Path]:
     run_dir = finished(run_dir)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / Path(name).name
-        shutil.copytree(run_dir / "final", target)
-        for file in (models.RUN_CONFIG, HISTORY, BASELINE, FINAL, CURVES):
+        shutil.copytree(run_dir / POLICY, target)
+        for file in (HISTORY, BASELINE, FINAL, CURVES):
             shutil.copy(run_dir / file, target)
+        # The file of a task of one's own is a path on this machine; others name theirs by --task.
+        write_json(target / CONFIG, read_json(run_dir / CONFIG) | {"task_file": None})
         (target / "README.md").write_text(card(run_dir, name), encoding="utf-8")
         (target / SUMS).write_text("".join(
             f"{digest}  {file}\n" for file, digest in digests(target).items()))

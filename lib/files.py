@@ -54,8 +54,9 @@ def read_json(path: Path):
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a user's text file; raises CourseError, which calls it what, if unreadable.
+    """The lines of a user's text file, which an error message calls "the {what} file".
 
+    Raises CourseError when it cannot be read or is not UTF-8.
     ``str.splitlines`` would also split at U+2028 and its like, which JSON allows within a text.
     """
     try:
@@ -68,10 +69,10 @@ def read_lines(path: Path, what: str) -> list[str]:
         raise CourseError(f"cannot read the {what} file {path}: {error.strerror}") from None
 
 
-def digests(folder: Path, *but: str) -> dict[str, str]:
-    """SHA-256 of every file under folder by its relative path, except files named in but."""
+def digests(folder: Path, exclude: str = "") -> dict[str, str]:
+    """SHA-256 of every file under folder by its relative path, except those named exclude."""
     found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in but):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != exclude):
         with path.open("rb") as file:
             found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

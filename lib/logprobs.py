@@ -9,6 +9,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions (B, T) of an attention mask (B, T): 0 at each row's first real token."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
 @torch.no_grad()
 def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """``log p(input_ids[:, t] | input_ids[:, :t])``, shape (B, T - 1), float32.
@@ -17,9 +22,8 @@ def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor)
     row's first real token, mean nothing. Positions are counted from the first real token:
     GPT-2 does not do that by itself, and a left-padded row would get other log-probs.
     """
-    position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     logits = model(input_ids=input_ids, attention_mask=attention_mask,
-                   position_ids=position_ids).logits[:, :-1].float()
+                   position_ids=positions(attention_mask)).logits[:, :-1].float()
     ids = input_ids[:, 1:]  # flat: along an inner axis cross_entropy is off in the fifth digit
     return -cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
 

@@ -25,14 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from lib import CourseError
 from lib.files import read_json
-from lib.monitor import finished
-from lib.tiny import WEIGHTS
-
-TINY_POLICIES = {"sentiment": WEIGHTS / "review-policy", "persona": WEIGHTS / "cartoon-policy",
-                 "reasoning": WEIGHTS / "problem-policy"}
-TINY_SCORER = WEIGHTS / "star-scorer"
-HUB_SCORER = "nlptown/bert-base-multilingual-uncased-sentiment"
-RUN_CONFIG = "training_config.json"
+from lib.runs import CONFIG, POLICY, finished
 
 disable_progress_bar()  # "Loading weights" and "Writing shards" flash by; downloads keep theirs
 
@@ -54,15 +47,16 @@ def precision(device: torch.device) -> dict[str, bool]:
     return {"bf16": native, "fp16": not native}
 
 
-def policy_path(model: str, task: str) -> str:
-    """Where the policy is: ``tiny`` -> the bundled weights, else the path or Hub id itself.
+def policy_path(model: str, task) -> str:
+    """Where the policy is: ``tiny`` -> the task's bundled weights, else the path or Hub id itself.
 
-    A run folder stands for its trained policy, ``final/``; an exported one is the policy.
+    task: a Task or its class. A run folder stands for its trained policy, ``final/``; an exported
+    one is the policy.
     """
     if model == "tiny":
-        return str(TINY_POLICIES[task])
-    if (Path(model) / RUN_CONFIG).is_file() and not (Path(model) / "config.json").is_file():
-        return str(finished(model) / "final")
+        return str(task.tiny_policy)
+    if (Path(model) / CONFIG).is_file() and not (Path(model) / "config.json").is_file():
+        return str(finished(model) / POLICY)
     return model
 
 
@@ -73,27 +67,12 @@ def trained_with(path: str) -> dict:
     """
     if Path(path).is_dir():
         for folder in (Path(path), Path(path).parent):
-            if (folder / RUN_CONFIG).is_file():
-                return read_json(folder / RUN_CONFIG)
+            if (folder / CONFIG).is_file():
+                return read_json(folder / CONFIG)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", path) and hub_reachable():
         with contextlib.suppress(Exception):  # not ours, gated, no such id: loading it will tell
-            return read_json(hf_hub_download(path, RUN_CONFIG))
+            return read_json(hf_hub_download(path, CONFIG))
     return {}
-
-
-def scorer_path(model: str, scorer: str | None = None) -> str:
-    """Where the star classifier is: the one named, else the one that belongs to the policy.
-
-    ``tiny`` has its own; a run folder (or its ``final/``) remembers the one it was trained
-    with; any other policy is judged by the Hub's five-star classifier.
-    """
-    if scorer:
-        return str(TINY_SCORER) if scorer == "tiny" else scorer
-    if model == "tiny":
-        return str(TINY_SCORER)
-    if run := trained_with(model):
-        return scorer_path(run["settings"]["model"], run["settings"]["scorer"])
-    return HUB_SCORER
 
 
 def behind_proxy() -> bool:

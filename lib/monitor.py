@@ -1,5 +1,5 @@
-"""What a run writes down and shows while it trains: history, samples, probes, checkpoint seals,
-progress, curves; and how it is stopped."""
+"""What a run writes down and shows while it trains: history, samples, probes, checksums of its
+checkpoints, progress, curves; and how it is stopped."""
 
 import json
 import signal
@@ -13,70 +13,40 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from lib import CourseError
-from lib.files import digests, write_json
+from lib.files import write_json
 from lib.progress import close, in_kernel, progress
-
-HISTORY, SAMPLES, CURVES = "reward_history.json", "samples.jsonl", "curves.png"
-PROBES = "probes.jsonl"
-BASELINE, FINAL = "baseline_validation.json", "final_validation.json"
-SEAL = "sealed.json"
-
-# TRL's log key -> ours. Timings stay out: a resumed run's history equals the uninterrupted one's.
-COLUMNS = {
-    "reward": "mean_reward", "reward_std": "reward_std", "score": "score", "kl_term": "kl_term",
-    "musclebob_rate": "musclebob_rate", "spongebob_rate": "spongebob_rate",
-    "coherent_rate": "coherent_rate",
-    **{name: name for name in (
-        "correctness_reward_func", "int_reward_func", "strict_format_reward_func",
-        "soft_format_reward_func", "xmlcount_reward_func")},
-    "kl": "kl", "entropy": "entropy", "frac_reward_zero_std": "tied_groups",
-    "completions/mean_length": "completion_length", "completions/clipped_ratio": "clipped_ratio",
-    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
-}
+from lib.runs import HISTORY, PROBES, SAMPLES, read_samples, write_checksums
+from lib.tasks.base import Task
 
 
-def history_row(step: int, epoch: float, logs: dict) -> dict:
-    """One row of reward_history.json from one TRL log; keys TRL left out are left out."""
+def history_row(step: int, epoch: float, logs: dict, task: type[Task]) -> dict:
+    """One row of reward_history.json from one TRL log; keys that TRL left out are left out."""
     return {"step": step, "epoch": round(epoch, 4),
-            **{ours: logs[theirs] for theirs, ours in COLUMNS.items()
-               if logs.get(theirs) is not None}}
-
-
-def read_samples(run_dir: Path, name: str = SAMPLES) -> list[dict]:
-    """The rows of samples.jsonl or PROBES; a last line torn by a kill is dropped."""
-    path = Path(run_dir) / name
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
-
-
-def finished(run_dir: str | Path) -> Path:
-    """run_dir, where a run has come to its end. Raises CourseError where none has."""
-    if not Path(run_dir).is_dir():
-        raise CourseError(f"there is no run {run_dir}; ls runs/* shows those that are there")
-    if not (Path(run_dir) / FINAL).exists():
-        raise CourseError(f"{run_dir} is no finished run (no {FINAL}); finish it with train's "
-                          "--resume-from-checkpoint auto")
-    return Path(run_dir)
+            **{metric.key: logs[metric.log_key] for metric in task.all_metrics().values()
+               if logs.get(metric.log_key) is not None}}
 
 
 class RunRecorder(TrainerCallback):
     """Writes one history row a step, every sample_every steps the completions of a step, and now
     and then the answers to the probes: the same held-out prompts each time.
 
-    Also seals checkpoints: a checkpoint without a seal, or with other bytes than its seal
-    says, was cut short by a kill and is not resumed from.
+    Also writes the checksums of each checkpoint: one without, or with other bytes than they say,
+    was cut short by a kill and is not resumed from.
 
-    reward: the reward function; its ``rows`` are the completions of the step. probe: model ->
-    rows of its completions of the probes. steps_per_epoch: how many steps one pass over the
-    training prompts takes.
+    task: its class; says which figures the logs hold. probe: model -> rows of its completions of
+    the probes. steps_per_epoch: how many steps one pass over the training prompts takes.
     """
 
-    def __init__(self, run_dir: Path, reward, probe: Callable, steps_per_epoch: float,
+    def __init__(self, run_dir: Path, task: type[Task], probe: Callable, steps_per_epoch: float,
                  sample_every: int = 5):
-        self.run_dir, self.reward, self.probe = Path(run_dir), reward, probe
+        self.run_dir, self.task, self.probe = Path(run_dir), task, probe
         self.steps_per_epoch, self.sample_every = steps_per_epoch, sample_every
         self.history: list[dict] = []
+        self.completions: dict[int, list[dict]] = {}  # of the steps that are not logged yet
+
+    def observe(self, step: int, rows: list[dict]) -> None:
+        """Take the completions of a step, each with its reward, from the reward function."""
+        self.completions[step] = rows
 
     def rewind(self, step: int, history: list[dict]) -> None:
         """Forget what came after step: the run resumes from there."""
@@ -99,9 +69,10 @@ class RunRecorder(TrainerCallback):
         if not logs or "reward" not in logs:  # the closing log of a run carries timings only
             return
         step = state.global_step
-        self.history.append(history_row(step, step / self.steps_per_epoch, logs))
+        self.history.append(history_row(step, step / self.steps_per_epoch, logs, self.task))
+        completions = self.completions.pop(step)
         if step == 1 or step % self.sample_every == 0 or step == state.max_steps:
-            self._append(SAMPLES, step, self.reward.rows)  # first: the probes are rewarded too
+            self._append(SAMPLES, step, completions)
         if now_and_then(state):
             rows = self.probe(model)
             self._append(PROBES, step, rows)
@@ -109,7 +80,7 @@ class RunRecorder(TrainerCallback):
         write_json(self.run_dir / HISTORY, self.history)
 
     def on_save(self, args, state, control, **kwargs):
-        seal(self.run_dir / f"checkpoint-{state.global_step}")
+        write_checksums(self.run_dir / f"checkpoint-{state.global_step}")
 
 
 def now_and_then(state) -> bool:
@@ -120,19 +91,6 @@ def now_and_then(state) -> bool:
 
 def _line(row: dict) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def seal(checkpoint: Path) -> None:
-    """Write the SHA-256 of every file of a finished checkpoint beside them."""
-    write_json(checkpoint / SEAL, digests(checkpoint, SEAL))
-
-
-def is_sealed(checkpoint: Path) -> bool:
-    """Whether checkpoint is complete: sealed, and every byte still as it was then."""
-    try:
-        return json.loads((checkpoint / SEAL).read_text()) == digests(checkpoint, SEAL)
-    except (OSError, ValueError):
-        return False
 
 
 def alarms(history: list[dict], window: int) -> dict[str, str]:
@@ -206,7 +164,8 @@ class LivePlot(TrainerCallback):
         if not in_kernel():
             return
         start = time.monotonic()
-        picture = plots.image(plots.history({self.name: self.recorder.history}))
+        picture = plots.image(plots.history({self.name: self.recorder.history},
+                                            self.recorder.task))
         self.next = time.monotonic() + 9 * (time.monotonic() - start)
         if self.handle is None:
             self.handle = display(picture, raw=True, display_id=True)

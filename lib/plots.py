@@ -13,41 +13,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.files import atomic
+from lib.tasks.base import Task
 
 # Okabe and Ito's palette: distinguishable with the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 MARKERS = "osD^vP*X"
 DASHES = ("-", "--", ":")
-
-# The column that tells what a history is about -> the panels of its curves, before COMMON.
-PANELS = {
-    "score": (("mean_reward", "mean reward", "shaped, with its terms"),
-              ("score", "mean score", "0 to 1"),
-              ("clipped_ratio", "completions cut off", "share")),
-    "musclebob_rate": (("musclebob_rate", "persona rate", "share"),
-                       ("spongebob_rate", "original-name rate", "share"),
-                       ("coherent_rate", "coherent", "share")),
-    "correctness_reward_func": (("mean_reward", "sum of the rewards", "up to 4"),
-                                ("correctness_reward_func", "correctness", "0 to 2"),
-                                ("strict_format_reward_func", "strict format", "0 to 0.5"))}
-COMMON = (("tied_groups", "tied groups", "share"),
-          ("held_out_kl", "KL(pi||ref), held out", "nats a completion"),
-          ("entropy", "policy entropy", "nats a token"),
-          ("completion_length", "completion length", "tokens"))
-
-# The metric that tells what a validation is about -> the six panels of its detectors.
-DETECTORS = {
-    "score": {"score": "score", "positive_ratio": "positive ratio",
-              "reference_perplexity": "reference perplexity", "distinct_2": "distinct-2",
-              "self_ending": "self-ending share", "kl": "KL(pi||ref), nats"},
-    "musclebob_rate": {
-        "musclebob_rate": "persona rate", "spongebob_rate": "original-name rate",
-        "coherent_rate": "coherent share", "reference_perplexity": "reference perplexity",
-        "distinct_2": "distinct-2", "kl": "KL(pi||ref), nats"},
-    "accuracy": {
-        "accuracy": "accuracy, sampled", "accuracy_greedy": "accuracy, greedy",
-        "format_rate": "well-formed", "unclosed_rate": "unclosed tags",
-        "reference_perplexity": "reference perplexity", "kl": "KL(pi||ref), nats"}}
 
 
 def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.0):
@@ -147,11 +118,19 @@ def score_histogram(scores: dict[str, list[float]]) -> Figure:
     return figure
 
 
-def history(histories: dict[str, list[dict]]) -> Figure:
-    """The most telling columns of the histories by step, for each named run."""
+def comparison(results: dict[str, dict], task: type[Task]) -> Figure:
+    """The picture of named validations side by side: a histogram where the task has one."""
+    if task.histogram:
+        return score_histogram({name: [row[task.histogram] for row in result["rows"]]
+                                for name, result in results.items()})
+    return detectors({name: result["metrics"] for name, result in results.items()}, task)
+
+
+def history(histories: dict[str, list[dict]], task: type[Task]) -> Figure:
+    """The most telling columns of the histories by step, for each named run of a task."""
     columns = {key for rows in histories.values() for row in rows for key in row}
-    about = next((panels for key, panels in PANELS.items() if key in columns), ())
-    shown = [panel for panel in about + COMMON if panel[0] in columns]
+    shown = [(key, *metric.panel) for key, metric in task.all_metrics().items()
+             if metric.panel and key in columns]
     figure, axes = _figure(4, len(shown) // 4 + 1, width=3.1, height=2.4)
     for axis, (key, title, unit) in zip(axes, shown, strict=False):
         for i, (name, rows) in enumerate(histories.items()):
@@ -276,12 +255,14 @@ def frontier(points: dict[str, dict]) -> Figure:
     return figure
 
 
-def detectors(points: dict[str, dict]) -> Figure:
-    """Every metric of each named validation as a dot with its 95 % interval."""
-    there = next(iter(points.values()))
-    titles = next(titles for key, titles in DETECTORS.items() if key in there)
-    figure, axes = _figure(3, 2, width=3.4, height=2.4)
-    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+def detectors(points: dict[str, dict], task: type[Task]) -> Figure:
+    """The task's detectors of each named validation as dots with their 95 % intervals."""
+    metrics = task.all_metrics()
+    titles = {key: metrics[key].label for key in task.detectors}
+    figure, axes = _figure(3, -(-len(titles) // 3), width=3.4, height=2.4)
+    for axis in axes[len(titles):]:
+        axis.set_axis_off()
+    for axis, (key, title) in zip(axes, titles.items(), strict=False):
         for i, metrics in enumerate(points.values()):
             m = metrics[key]
             axis.errorbar(i, m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]],

@@ -1,28 +1,46 @@
 """The reward model of chapter 1: a five-star classifier as a score between 0 and 1."""
 
+from contextlib import contextmanager
+
 import torch
 
 from lib import models
+from lib.tiny import WEIGHTS
 
-_scorer = str(models.TINY_SCORER)
+TINY_SCORER = str(WEIGHTS / "star-scorer")
+_default = TINY_SCORER  # of whoever names no scorer: a notebook, and the functions written there
 
 
 def use_scorer(path: str) -> None:
-    """Make the classifier at path the one that the functions below use; load it now."""
-    global _scorer
+    """A notebook's choice: the classifier at path is the default from now on; load it now."""
+    global _default
     models.load_scorer(path)
-    _scorer = path
+    _default = path
+
+
+@contextmanager
+def default_scorer(path: str):
+    """Within the block, the classifier at path is the default: a student's function that asks for
+    scores names none, and a run may have another than the notebook."""
+    before = _default
+    use_scorer(path)
+    try:
+        yield
+    finally:
+        use_scorer(before)
 
 
 @torch.no_grad()
-def get_star_probs(texts: list[str], batch_size: int = 64) -> torch.Tensor:
+def get_star_probs(texts: list[str], batch_size: int = 64,
+                   scorer: str | None = None) -> torch.Tensor:
     """Probabilities of one to five stars, shape (N, 5), float32 on the CPU, rows sum to 1.
 
-    Raises TypeError when texts is not a list of strings.
+    scorer: the classifier's path, None for the default. Raises TypeError when texts is not a list
+    of strings.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise TypeError("texts must be a list of strings: one completion each")
-    model, tokenizer = models.load_scorer(_scorer)
+    model, tokenizer = models.load_scorer(scorer or _default)
     limit = min(tokenizer.model_max_length, models.max_positions(model))
     rows = [torch.empty(0, 5)]
     for start in range(0, len(texts), batch_size):
@@ -32,9 +50,9 @@ def get_star_probs(texts: list[str], batch_size: int = 64) -> torch.Tensor:
     return torch.cat(rows)
 
 
-def get_sentiment_scores(texts: list[str]) -> list[float]:
+def get_sentiment_scores(texts: list[str], scorer: str | None = None) -> list[float]:
     """How positive each text is, in [0, 1]: the expected star rating, one star -> 0, five -> 1.
 
     Formula: sum_s p(s) (s - 1) / 4. One float a text, in the order of texts.
     """
-    return (get_star_probs(texts) @ torch.linspace(0, 1, 5)).tolist()
+    return (get_star_probs(texts, scorer=scorer) @ torch.linspace(0, 1, 5)).tolist()

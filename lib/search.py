@@ -10,32 +10,31 @@ from pathlib import Path
 
 from lib import CourseError
 from lib.files import read_json, write_json
-from lib.monitor import FINAL
-from lib.tasks.reasoning import REWARDS
+from lib.runs import FINAL
+from lib.tasks.reasoning import REWARDS, ReasoningTask
 from lib.training import train
 
 GROUPS = (4, 8, 16)
 
 
-def propose(trial, settings):
-    """Settings of one trial: those given, with what Optuna suggests in their place.
+def propose(trial, task: ReasoningTask) -> ReasoningTask:
+    """The task of one trial: the one given, with what Optuna suggests in its place.
 
-    Every trial has as many steps of as many completions as the settings given, whatever its
+    Every trial has as many steps of as many completions as the task given, whatever its
     group size.
     """
-    given = settings.resolved()
-    centre = given.learning_rate
+    centre = task.learning_rate
     form = trial.suggest_float("format_weight", 0.0, 2.0)
     return dataclasses.replace(
-        settings, max_steps=given.max_steps, learning_rate=trial.suggest_float(
+        task, learning_rate=trial.suggest_float(
             "learning_rate", centre / 5, centre * 5, log=True),
         num_generations=trial.suggest_categorical(
-            "num_generations", [g for g in GROUPS if settings.step_batch % g == 0]),
+            "num_generations", [g for g in GROUPS if task.step_batch % g == 0]),
         reward_weights=tuple(1.0 if name in ("correctness_reward_func", "int_reward_func")
                              else form for name in REWARDS))
 
 
-def search(settings, answers: Mapping[str, Callable], folder: Path, trials: int) -> dict:
+def search(task: ReasoningTask, answers: Mapping[str, Callable], folder: Path, trials: int) -> dict:
     """Run until the study holds that many trials; returns the best one and writes best.json.
 
     The figure is sampled accuracy on held-out questions. Searching on them spends them: measure
@@ -50,12 +49,12 @@ def search(settings, answers: Mapping[str, Callable], folder: Path, trials: int)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        study_name=settings.task, direction="maximize", load_if_exists=True,
+        study_name=task.task, direction="maximize", load_if_exists=True,
         storage=f"sqlite:///{folder / 'study.db'}",
-        sampler=optuna.samplers.TPESampler(seed=settings.seed))
+        sampler=optuna.samplers.TPESampler(seed=task.seed))
 
     def accuracy(trial) -> float:
-        chosen = propose(trial, settings)
+        chosen = propose(trial, task)
         run = train(chosen, answers, folder / f"trial-{trial.number}", overwrite=True)
         metric = read_json(run / FINAL)["metrics"]["accuracy"]
         print(f"trial {trial.number}: accuracy {metric['value']:.2f} "

@@ -3,11 +3,14 @@
 Off unless asked for (``--wandb``, ``--trackio``); Trackio keeps its data on this machine.
 """
 
+import netrc
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lib import CourseError
-from lib.evaluation import before_and_after, rows
+from lib.evaluation import rows
+from lib.runs import before_and_after
 
 PROJECT = "grpo-course"
 SAMPLES = 20
@@ -20,12 +23,19 @@ def project() -> str:
 
 def check_login() -> None:
     """Raise CourseError where Weights & Biases would ask who is there."""
-    import wandb
-
     online = os.environ.get("WANDB_MODE", "online") == "online"
-    if online and not wandb.api.api_key:
+    if online and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
         raise CourseError("--wandb knows no account; run `wandb login`, or set WANDB_API_KEY, or "
                           "WANDB_MODE=offline for files alone")
+
+
+def _logged_in() -> bool:
+    """Whether ``wandb login`` has left a key for its host where it documents to: in netrc."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return bool(netrc.netrc(os.environ.get("NETRC")).authenticators(host))
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def results(run_dir: Path) -> dict[str, float]:
@@ -38,23 +48,23 @@ def results(run_dir: Path) -> dict[str, float]:
     return flat
 
 
-def report(settings, run_dir: Path) -> None:
+def report(report_to: tuple[str, ...], run_name: str, run_dir: Path) -> None:
     """Send the results of a finished run and a table of its samples to its trackers."""
-    if not settings.report_to:
+    if not report_to:
         return
     table = [(row["prompt"], row["completion"]) for row in rows(run_dir)[:SAMPLES]]
-    if "wandb" in settings.report_to:
+    if "wandb" in report_to:
         import wandb
 
-        run = wandb.run or wandb.init(project=project(), name=settings.run_name)
+        run = wandb.run or wandb.init(project=project(), name=run_name)
         run.log({"samples": wandb.Table(columns=["prompt", "completion"], data=table)})
         run.summary.update(results(run_dir))
         run.finish()
-    if "trackio" in settings.report_to:
+    if "trackio" in report_to:
         import pandas
         import trackio
 
-        trackio.init(project=project(), name=settings.run_name, resume="allow", embed=False)
+        trackio.init(project=project(), name=run_name, resume="allow", embed=False)
         trackio.log(results(run_dir) | {"samples": trackio.Table(
             dataframe=pandas.DataFrame(table, columns=["prompt", "completion"]))})
         trackio.finish()

@@ -1,53 +1,65 @@
 """TRL's configuration, and one training run from its checks to its files.
 
-    train(SentimentRun(preset="quick"), answers, "runs/mine")
+    train(SentimentTask.of(preset="quick"), answers, "runs/mine")
 
 Every TRL default that has moved between releases is set here by name.
 """
 
+import copy
 import dataclasses
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from lib import CourseError, brief, grading, models, monitor, plots, trackers
-from lib.evaluation import sample, sampled_rows
+from lib import CourseError, is_autograding, models, monitor, plots, runs, show_one_line, trackers
 from lib.files import read_json, write_json
-from lib.rewards import check_answers, conversations, gate, signal
-from lib.settings import Settings
-from lib.tasks import run_class
+from lib.logprobs import completion_logprobs
+from lib.rewards import RewardFunction, check_answers, reward_variance
+from lib.rollout import sample, sampled_rows
+from lib.tasks import task_class
+from lib.tasks.base import Task
 
 
-def grpo_config(settings: Settings, run_dir: Path, device: torch.device):
-    """TRL's GRPOConfig for settings (resolved), with nothing left to a moving default."""
+def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str | None = None):
+    """TRL's GRPOConfig for a task, with nothing left to a default that has moved or may move."""
     from trl import GRPOConfig  # seconds to import, as peft is: only a run pays for them
 
     return GRPOConfig(
-        output_dir=str(run_dir), run_name=settings.run_name, seed=settings.seed,
-        project=trackers.project(),
-        max_steps=settings.max_steps, num_train_epochs=1, shuffle_dataset=False,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_generations=settings.num_generations, num_iterations=1,
-        max_completion_length=settings.max_completion_length,
-        temperature=settings.temperature, top_p=1.0, top_k=0, repetition_penalty=1.0,
-        beta=settings.beta, use_bias_correction_kl=True, loss_type="dapo", epsilon=0.2,
+        output_dir=str(run_dir), run_name=run_name, seed=task.seed, project=trackers.project(),
+        # One epoch is the whole run, its rows laid out beforehand: the sampler's own shuffle draws
+        # from a generator that no checkpoint holds, so a resumed run would see other prompts.
+        max_steps=task.max_steps, num_train_epochs=1, shuffle_dataset=False,
+        per_device_train_batch_size=task.batch_size,
+        gradient_accumulation_steps=task.accumulation,
+        # Each batch of completions is used for one optimizer step: on policy, all ratios are 1.
+        num_generations=task.num_generations, num_iterations=1,
+        max_completion_length=task.max_completion_length,
+        # Plain sampling: any filter would draw from another distribution than the loss scores.
+        temperature=task.temperature, top_p=1.0, top_k=0, repetition_penalty=1.0,
+        # DAPO's token mean (2503.14476); k3 weighted by the ratio, so that its gradient is that of
+        # the KL (DeepSeek-V3.2, 2512.02556). Chapter 2 takes all of these apart.
+        beta=task.beta, use_bias_correction_kl=True, loss_type="dapo", epsilon=0.2,
         scale_rewards="group",
+        # Dropout would make policy and reference differ before the first step; TRL's trainer also
+        # generates in train mode.
         disable_dropout=True, mask_truncated_completions=False,
-        learning_rate=settings.learning_rate, optim="adamw_torch", **settings.optimizer(),
+        learning_rate=task.learning_rate, optim="adamw_torch", **task.optimizer(),
+        # Small models: memory is no concern, time is.
         gradient_checkpointing=False, use_cpu=device.type == "cpu", **models.precision(device),
-        logging_steps=1, save_strategy="steps", save_steps=settings.save_steps,
-        save_total_limit=3, report_to=list(settings.report_to) or "none", disable_tqdm=True,
-        use_vllm=settings.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.3,
+        logging_steps=1, save_strategy="steps", save_steps=task.save_steps,
+        save_total_limit=3, report_to=list(task.report_to) or "none", disable_tqdm=True,
+        # vLLM in this process shares the GPU with training: 0.3 of it leaves room for both.
+        use_vllm=task.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.3,
+        # The rows' other columns go to the reward function.
         remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda")
 
 
@@ -76,27 +88,6 @@ def check_lengths(model, tokenizer, prompts: list[str], max_completion_length: i
                           f"{models.max_positions(model)} positions; try {room}")
 
 
-def find_checkpoint(run_dir: Path, wanted: str) -> Path | None:
-    """The checkpoint to resume from: a path, or with ``auto`` the newest undamaged by step.
-
-    None when ``auto`` finds none: the run then starts over. A damaged one is skipped with a
-    word under ``auto``; named by path it is a CourseError.
-    """
-    if wanted != "auto":
-        if not Path(wanted).is_dir():
-            raise CourseError(f"no checkpoint folder {wanted}; try --resume-from-checkpoint auto")
-        if not monitor.is_sealed(Path(wanted)):
-            raise CourseError(f"the checkpoint {wanted} is damaged or incomplete; try "
-                              "--resume-from-checkpoint auto, which takes the newest whole one")
-        return Path(wanted)
-    found = [p for p in run_dir.glob("checkpoint-*") if p.name.split("-")[1].isdigit()]
-    for path in sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True):
-        if monitor.is_sealed(path):
-            return path
-        print(f"skipping {path}: damaged or incomplete", file=sys.stderr)
-    return None
-
-
 def _commit() -> str | None:
     """The git commit of this checkout, None outside one."""
     try:
@@ -107,19 +98,20 @@ def _commit() -> str | None:
         return None
 
 
-def describe(settings: Settings, device: torch.device) -> dict:
+def describe(task: Task, device: torch.device) -> dict:
     """The content of training_config.json: settings, start, optimizer, versions, commit, device."""
     libraries = ("torch", "transformers", "trl", "datasets", "peft")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"task": settings.task, "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "settings": dataclasses.asdict(settings), "optimizer": settings.optimizer(),
+    return {"task": task.task, "task_file": task.file,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": dataclasses.asdict(task), "optimizer": task.optimizer(),
             "versions": {lib: version(lib) for lib in libraries}, "git_commit": _commit(),
             "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()}}
 
 
 def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
     """Refuse a folder that is not ours to fill, before any work."""
-    holds_run = (run_dir / models.RUN_CONFIG).exists()
+    holds_run = (run_dir / runs.CONFIG).exists()
     if holds_run and not (resume or overwrite):
         raise CourseError(f"{run_dir} already holds a run; continue it with "
                           "--resume-from-checkpoint auto, replace it with --overwrite, or "
@@ -139,7 +131,7 @@ def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
                           "another --output-dir")
 
 
-def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Path, *,
+def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
           resume: str | None = None, overwrite: bool = False, live: bool = False,
           refuse_hopeless: bool = False) -> Path:
     """Train a policy with GRPO; return the run folder.
@@ -147,63 +139,74 @@ def train(settings: Settings, answers: Mapping[str, Callable], run_dir: str | Pa
     answers: the student's functions by name. resume: a checkpoint folder or ``auto``.
     live: redraw the curves in the notebook meanwhile, with a button that stops the run early.
     refuse_hopeless: stop before training when a sample of the base policy shows nothing to learn
-    from. The folder then holds training_config.json, reward_history.json, samples.jsonl,
-    probes.jsonl, baseline_validation.json, final_validation.json, curves.png, checkpoint-N/ and
-    final/.
+    from. The folder then holds the files that ``lib.runs`` names, checkpoint-N/ and final/.
 
     Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise, both
     before the run folder is made; a reward that goes wrong later, or a full disk, stops the run.
     """
-    named, settings, run_dir = settings.run_name, settings.resolved(), Path(run_dir)
-    for name in settings.needed_answers():
-        if name not in answers:
-            raise CourseError(f"the answers have no function {name}, which this run needs")
-    check_folder(run_dir, resume is not None, overwrite)
-    if settings.use_vllm and models.pick_device().type != "cuda":
-        raise CourseError("--use-vllm needs a CUDA GPU, and there is none; leave it out")
-    if settings.use_vllm and find_spec("vllm") is None:
-        raise CourseError("--use-vllm needs the package vllm; pip install -e '.[gpu]'")
-    prompts, held_out = settings.prompts("train"), settings.prompts("eval")
-    path = models.policy_path(settings.model, settings.task)
+    run_dir = Path(run_dir)
+    _check_before(task, answers, run_dir, resume is not None, overwrite)
+    prompts, held_out = task.prompts("train"), task.prompts("eval")
+    path = models.policy_path(task.model, task)
     policy, tokenizer = models.load_policy(path)
-    reference = models.load_policy(path)[0].requires_grad_(False)
-    check_answers(settings, answers)
-    reward = settings.reward(answers, reference, tokenizer)
-    rows = settings.rows(answers, prompts, settings.max_steps * settings.prompts_per_step)
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    check_answers(task, answers)
+    rows = task.train_rows(answers, prompts, task.max_steps * task.prompts_per_step)
     texts = [models.prompt_text(tokenizer, prompt) for prompt in (*rows, *held_out)]
-    check_lengths(policy, tokenizer, texts, settings.max_completion_length)
+    check_lengths(policy, tokenizer, texts, task.max_completion_length)
 
-    def measure(policy):
-        return settings.measure(answers, policy, tokenizer, reference, held_out)
+    def sampler(policy):
+        return partial(sampled_rows, policy, tokenizer, reference)
 
-    config = describe(settings, policy.device)
+    def reference_logps(prompts, completion_ids):
+        prompt_ids = tokenizer([models.prompt_text(tokenizer, p) for p in prompts])["input_ids"]
+        return completion_logprobs(reference, prompt_ids, completion_ids, tokenizer.pad_token_id)
+
+    recorder = monitor.RunRecorder(
+        run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
+                                                       tokenizer),
+        len(prompts) / task.prompts_per_step)
+    reward = RewardFunction(task, answers, reference_logps, recorder.observe)
+    probes = task.eval_rows(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
+
+    config = describe(task, policy.device)
     checkpoint = _resume_point(run_dir, resume, config)
     if resume is None:
-        promise = look_for_signal(settings, answers, reward, policy, tokenizer, rows)
-        if refuse_hopeless and promise["hopeless"]:
-            raise CourseError(f"hopeless: {promise['hopeless']}")
-        _start(run_dir, config, measure(policy) | {"signal": promise})
-    if not named:  # Trackio takes two runs of one name for one
-        started = read_json(run_dir / models.RUN_CONFIG).get("started", "")  # first, if resumed
-        settings = dataclasses.replace(settings, run_name=f"{settings.run_name} {started}")
-    probes = settings.plain(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
-    recorder = monitor.RunRecorder(
-        run_dir, reward, lambda policy: ask_probes(settings, probes, reward, policy, tokenizer,
-                                                   reference),
-        len(prompts) / settings.prompts_per_step)
+        variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
+        if refuse_hopeless and variance["hopeless"]:
+            raise CourseError(f"hopeless: {variance['hopeless']}")
+        _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
+               | {"reward_variance": variance})
+    # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
+    started = read_json(run_dir / runs.CONFIG).get("started", "")
+    run_name = task.run_name or f"{task.name()} {started}"
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-    recorder.rewind(step, read_json(run_dir / monitor.HISTORY) if checkpoint else [])
+    recorder.rewind(step, read_json(run_dir / runs.HISTORY) if checkpoint else [])
 
     stop = monitor.Stop(live)
     callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
     callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
     with _told_when_disk_is_full(run_dir):
         with stop:
-            policy = _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows,
-                                  callbacks)
-        _finish(run_dir, policy, tokenizer, recorder.history, measure)
-    trackers.report(settings, run_dir)
+            policy = _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint,
+                                  rows, callbacks, run_name)
+        _save(run_dir, policy, tokenizer, recorder)
+        # Last of all: a folder with the final validation is a finished run.
+        write_json(run_dir / runs.FINAL, task.measure(answers, sampler(policy), held_out))
+    trackers.report(task.report_to, run_name, run_dir)
     return run_dir
+
+
+def _check_before(task: Task, answers, run_dir: Path, resume: bool, overwrite: bool) -> None:
+    """What can be refused before anything is loaded."""
+    for name in task.needed_answers():
+        if name not in answers:
+            raise CourseError(f"the answers have no function {name}, which this run needs")
+    check_folder(run_dir, resume, overwrite)
+    if task.use_vllm and models.pick_device().type != "cuda":
+        raise CourseError("--use-vllm needs a CUDA GPU, and there is none; leave it out")
+    if task.use_vllm and find_spec("vllm") is None:
+        raise CourseError("--use-vllm needs the package vllm; pip install -e '.[gpu]'")
 
 
 def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, task: str = "sentiment",
@@ -213,120 +216,113 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, task: st
     While nbgrader executes a submission no experiment runs, and the result is None: grades
     depend on the functions alone.
     """
-    if grading():
+    if is_autograding():
         print("Skipped while grading.")
         return None
     try:
-        return train(run_class(task)(**settings), answers, Path("runs") / run_dir,
+        return train(task_class(task).of(**settings), answers, Path("runs") / run_dir,
                      overwrite=True, live=live)
     except NotImplementedError as error:
-        brief(error)
+        show_one_line(error)
         raise
 
 
 def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | None:
     if resume is None:
         return None
-    if not (run_dir / monitor.BASELINE).exists():
+    if not (run_dir / runs.BASELINE).exists():
         raise CourseError(f"{run_dir} holds no run to resume; leave --resume-from-checkpoint out")
-    before = read_json(run_dir / models.RUN_CONFIG)["settings"]
+    before = read_json(run_dir / runs.CONFIG)["settings"]
     now = {k: list(v) if isinstance(v, tuple) else v for k, v in config["settings"].items()}
-    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items() if before.get(k) != v]
+    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items()
+               if before.get(k) != v and k not in ("run_name", "report_to")]  # decide no number
     if changed:
         raise CourseError(f"{run_dir} was started with other settings ({'; '.join(changed)}); "
                           "resume with the same ones")
-    return find_checkpoint(run_dir, resume)
+    return runs.find_checkpoint(run_dir, resume)
 
 
-SIGNAL_PROMPTS = 16
+VARIANCE_PROMPTS = 16
 
 
-def look_for_signal(settings, answers, reward, policy, tokenizer, rows: list[dict]) -> dict:
+def check_reward_variance(task: Task, answers, reward: RewardFunction, policy, tokenizer,
+                          rows: list[dict]) -> dict:
     """One group for each of the run's first prompts, from the base policy: printed and returned.
 
-    Also the first time that the reward meets real completions: the gate tells what is wrong.
+    Also the first time that the reward meets real completions: its validation tells what is wrong.
     """
-    size = settings.num_generations
-    rows = [row for row in rows[:SIGNAL_PROMPTS] for _ in range(size)]
+    size = task.num_generations
+    rows = [row for row in rows[:VARIANCE_PROMPTS] for _ in range(size)]
     ids = sample(policy, tokenizer, [models.prompt_text(tokenizer, row) for row in rows],
-                 temperature=settings.temperature, seed=settings.seed,
-                 max_completion_length=settings.max_completion_length)
+                 temperature=task.temperature, seed=task.seed,
+                 max_completion_length=task.max_completion_length)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    rewards = rewarded(reward, rows, texts, ids)
-    promise = signal(rewards, size, settings.wanted(answers, rows, texts), settings.remedy)
-    base = "" if promise["base_rate"] is None else f"base rate {promise['base_rate']:.1%}, "
-    print(f"signal: {base}{promise['tied_groups']:.0%} of the groups tied "
-          f"(n = {promise['n']} completions)")
-    if promise["hopeless"]:
-        print(f"warning: {promise['hopeless']}")
-    return promise
-
-
-def rewarded(reward, rows: list[dict], texts: list[str], ids: list[list[int]]) -> list[float]:
-    """The rewards of one completion for each row, asked for as TRL does, through the gate."""
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    prompts = columns.pop("prompt")
-    completions = texts if isinstance(prompts[0], str) else conversations(texts)
-    return gate("reward", reward(prompts=prompts, completions=completions, completion_ids=ids,
-                                 **columns), len(texts))
+    rewards = [row["reward"] for row in reward.of_rows(rows, texts, ids)]
+    found = reward_variance(rewards, size, task.successes(answers, rows, texts), task.remedy)
+    base = "" if found["base_rate"] is None else f"base rate {found['base_rate']:.1%}, "
+    print(f"reward variance: {base}{found['tied_groups']:.0%} of the groups tied "
+          f"(n = {found['n']} completions)")
+    if found["hopeless"]:
+        print(f"warning: {found['hopeless']}")
+    return found
 
 
 PROBE_PROMPTS, PROBE_SAMPLES = 10, 4
 
 
-def ask_probes(settings, rows: list[dict], reward, policy, tokenizer, reference) -> list[dict]:
+def ask_probes(task: Task, rows: list[dict], reward: RewardFunction, sampler, tokenizer
+               ) -> list[dict]:
     """What the policy now answers to held-out prompts, with the parts of the reward, each
     token's log-prob under policy and reference, and the gold score where the task has one.
 
     The same prompts and the same dice each time: what changes is the policy's doing.
     """
-    found = sampled_rows(policy, tokenizer, reference,
-                         [models.prompt_text(tokenizer, row) for row in rows],
-                         temperature=settings.temperature, seed=settings.seed,
-                         max_completion_length=settings.max_completion_length)
-    rewarded(reward, rows, [row["completion"] for row in found],
-             [row["completion_ids"] for row in found])
-    return [{**row, **parts, "tokens": [tokenizer.decode(i) for i in row["completion_ids"]],
-             "kl": sum(row["logps"]) - sum(row["ref_logps"]), "gold": settings.gold(row)}
-            for row, parts in zip(found, reward.rows, strict=True)]
+    found = sampler(rows, temperature=task.temperature, seed=task.seed,
+                    max_completion_length=task.max_completion_length)
+    parts = reward.of_rows(rows, [row["completion"] for row in found],
+                           [row["completion_ids"] for row in found])
+    return [{**row, **of_row, "tokens": [tokenizer.decode(i) for i in row["completion_ids"]],
+             "kl": sum(row["logps"]) - sum(row["ref_logps"]), "gold": task.gold(row)}
+            for row, of_row in zip(found, parts, strict=True)]
 
 
 def _start(run_dir, config, baseline) -> None:
     """Make the run folder, with what is known before the first step."""
     if run_dir.exists():  # refused before, unless --overwrite
         shutil.rmtree(run_dir)
-    write_json(run_dir / models.RUN_CONFIG, config)
-    write_json(run_dir / monitor.BASELINE, baseline)
+    write_json(run_dir / runs.CONFIG, config)
+    write_json(run_dir / runs.BASELINE, baseline)
 
 
-def _run_trainer(settings, policy, tokenizer, reward, run_dir, checkpoint, rows, callbacks):
+def _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint, rows, callbacks,
+                 run_name):
     """Train with TRL; return the trained policy, a LoRA adapter merged into it."""
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import GRPOTrainer
 
-    trainer = GRPOTrainer(
-        model=policy, reward_funcs=[reward], processing_class=tokenizer,
-        args=grpo_config(settings, run_dir, policy.device),
+    from lib.trl_overrides import Trainer
+
+    trainer = Trainer(
+        model=policy, reference=reference, reward_funcs=[reward], processing_class=tokenizer,
+        args=grpo_config(task, run_dir, policy.device, run_name),
         train_dataset=Dataset.from_list(rows), callbacks=callbacks,
-        peft_config=lora_config(policy) if settings.use_peft else None)
+        peft_config=lora_config(policy) if task.use_peft else None)
     trainer.remove_callback(PrinterCallback)  # Progress and RunRecorder say it better
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer.model.merge_and_unload() if settings.use_peft else trainer.model
+    return trainer.model.merge_and_unload() if task.use_peft else trainer.model
 
 
-def _finish(run_dir, policy, tokenizer, history, measure) -> None:
-    """Save the trained policy, measure it, draw the curves; the measurement comes last, so
-    that a folder with final_validation.json is a finished run."""
+def _save(run_dir, policy, tokenizer, recorder) -> None:
+    """Save the trained policy and draw the curves; a kill leaves no half of a policy."""
     unfinished = run_dir / ".final"
     shutil.rmtree(unfinished, ignore_errors=True)
     policy.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(run_dir / "final", ignore_errors=True)
+    shutil.rmtree(run_dir / runs.POLICY, ignore_errors=True)
     (run_dir / "README.md").unlink(missing_ok=True)  # TRL's draft of a card: lib.export makes ours
-    unfinished.rename(run_dir / "final")
-    plots.save(plots.history({run_dir.name: history}), run_dir / monitor.CURVES)
-    write_json(run_dir / monitor.FINAL, measure(policy))
+    unfinished.rename(run_dir / runs.POLICY)
+    plots.save(plots.history({run_dir.name: recorder.history}, recorder.task),
+               run_dir / runs.CURVES)
 
 
 @contextmanager

@@ -11,9 +11,11 @@ import ipywidgets
 import numpy as np
 from IPython.display import HTML, display
 
-from lib import CourseError, grading, plots
-from lib.evaluation import grid, text_metrics
-from lib.monitor import PROBES, read_samples
+from lib import CourseError, is_autograding, plots
+from lib.evaluation import grid
+from lib.intervals import text_metrics
+from lib.runs import PROBES, read_samples
+from lib.tasks.base import Task
 
 
 def _slider(description: str, **kwargs):
@@ -23,7 +25,7 @@ def _slider(description: str, **kwargs):
 
 def _interactive(draw, **sliders) -> None:
     """Show draw's picture with its sliders; nothing while nbgrader executes the notebook."""
-    if grading():
+    if is_autograding():
         print("Skipped while grading.")
         return
     bundle = ipywidgets.interactive(draw, **sliders)._repr_mimebundle_()
@@ -52,15 +54,15 @@ FOR_THE_LAB = ("first_token_perplexity", "entropy")
 CELL = "white-space:nowrap; font-size:85%; padding:4px"  # nine columns in JupyterLab's width
 
 
-def show_table(columns: dict[str, dict]) -> None:
-    """The metrics of each named validation: rows are policies, cells value [95 % interval] n.
+def show_table(columns: dict[str, dict], task: type[Task]) -> None:
+    """The metrics of each named validation of a task, as rows: value [95 % interval] n.
 
     Those that only the hacking lab tells of are left out: the table has to fit.
     """
     columns = {name: {key: m for key, m in metrics.items() if key not in FOR_THE_LAB}
                for name, metrics in columns.items()}
     rows = [[re.sub(r" (?=\[|n=)", "<br>", escape(cell)) for cell in row]
-            for row in zip(*grid(columns), strict=True)]
+            for row in zip(*grid(columns, task), strict=True)]
     head = "".join(f"<th scope='col'>{cell}</th>" for cell in rows[0])
     body = "".join("<tr><th scope='row'>" + row[0] + "</th>"
                    + "".join(f"<td style='{CELL}'>{cell}</td>" for cell in row[1:]) + "</tr>"

@@ -37,19 +37,22 @@
 
 # %%
 import math
+from functools import partial
 
 import torch
 
 from lib import evaluation, models, plots, preflight, widgets
 from lib.checks import sentiment as checks
+from lib.rollout import sampled_rows
 from lib.scoring import get_sentiment_scores, get_star_probs, use_scorer
 from lib.tasks import sentiment
+from lib.tasks.sentiment import TASK
 from lib.training import experiment
 
 MODEL = "tiny"  # with a GPU and a connection: "gpt2"
 RUNS = {}  # name -> folder of a finished run, for the plots at the end
 
-use_scorer(models.scorer_path(MODEL))
+use_scorer(sentiment.scorer_path(MODEL))
 print(preflight.report("01_sentiment"))
 
 # %% [markdown]
@@ -69,16 +72,16 @@ print(preflight.report("01_sentiment"))
 # training.
 
 # %%
-policy, tokenizer = models.load_policy(models.policy_path(MODEL, "sentiment"))
-base = evaluation.measure(policy, tokenizer, reference=policy,
-                          prompts=sentiment.prompts("eval"))
+policy, tokenizer = models.load_policy(models.policy_path(MODEL, TASK))
+sampler = partial(sampled_rows, policy, tokenizer, policy)  # its own reference
+base = sentiment.measure(sampler, sentiment.prompts("eval"))
 
 for row in base["rows"][:6]:
     print(f"{row['score']:.2f}  {row['prompt']}|{row['completion']}")
 
 # %%
 plots.show(plots.score_histogram({"base": [r["score"] for r in base["rows"]]}))
-widgets.show_table({"base": base["metrics"]})
+widgets.show_table({"base": base["metrics"]}, TASK)
 
 # %% [markdown]
 # The base policy is undecided: about as many good reviews as bad ones, so the mean score is
@@ -120,7 +123,7 @@ def sentiment_reward(completions, **kwargs):
     return get_sentiment_scores(list(completions))
     ### END SOLUTION
 
-# %%
+# %% check="ex1"
 checks.sentiment_reward(sentiment_reward)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -181,7 +184,7 @@ def exponential_shaping(scores, temperature):
     return [math.exp(score / temperature) - 1 for score in scores]
     ### END SOLUTION
 
-# %%
+# %% check="ex2"
 checks.exponential_shaping(exponential_shaping)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -250,7 +253,7 @@ if RUNS.get("no KL"):
 
 # %%
 if RUNS.get("no KL"):
-    plots.show(plots.detectors(evaluation.side_by_side(RUNS)))
+    plots.show(plots.detectors(evaluation.side_by_side(RUNS), TASK))
 
 # %% [markdown]
 # ### The hacking lab
@@ -321,7 +324,7 @@ def forward_kl_bonus(ref_logps, kl_coef):
     return [kl_coef * sum(row) / len(row) for row in ref_logps]
     ### END SOLUTION
 
-# %%
+# %% check="ex3a"
 checks.forward_kl_bonus(forward_kl_bonus)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -350,7 +353,7 @@ def backward_kl_penalty(ref_logps, kl_coef):
     return [-kl_coef * math.exp(min(-mean, 20.0)) for mean in means]
     ### END SOLUTION
 
-# %%
+# %% check="ex3b"
 checks.backward_kl_penalty(backward_kl_penalty)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -437,7 +440,7 @@ def kl_estimates(policy_logps, ref_logps):
     return -log_ratio, 0.5 * log_ratio**2, torch.expm1(log_ratio) - log_ratio
     ### END SOLUTION
 
-# %%
+# %% check="ex4a"
 checks.kl_estimates(kl_estimates)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex4a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -468,7 +471,7 @@ def categorical_kl(p, q):
     return (p[there] * (p[there] / q[there]).log()).sum()
     ### END SOLUTION
 
-# %%
+# %% check="ex4b"
 checks.categorical_kl(categorical_kl)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex4b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -579,9 +582,9 @@ for name, settings in {
 # %%
 results = evaluation.side_by_side(RUNS)
 if results:
-    widgets.show_table(results)
-    plots.show(plots.history(evaluation.histories(RUNS)))
-    plots.show(plots.detectors(results))
+    widgets.show_table(results, TASK)
+    plots.show(plots.history(evaluation.histories(RUNS), TASK))
+    plots.show(plots.detectors(results, TASK))
     plots.show(plots.frontier(results))
 
 # %% [markdown]

@@ -37,17 +37,18 @@ import statistics
 
 import torch
 
-from lib import evaluation, grading, models, plots, preflight
+from lib import evaluation, is_autograding, models, plots, preflight
 from lib.checks import grpo as checks
 from lib.progress import progress
+from lib.rollout import sampled_rows
 from lib.scoring import get_star_probs, use_scorer
-from lib.tasks import sentiment
+from lib.tasks import reasoning, sentiment
 from lib.training import experiment
 
 MODEL = "tiny"
 HISTORY = {}  # name -> one row of figures a step, for the plots at the end
 
-use_scorer(models.scorer_path(MODEL))
+use_scorer(sentiment.scorer_path(MODEL))
 dice = torch.Generator().manual_seed(0)
 print(preflight.report("02_grpo"))
 
@@ -118,7 +119,7 @@ def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
     return advantages.flatten()
     ### END SOLUTION
 
-# %%
+# %% check="ex1"
 checks.group_advantages(group_advantages)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
@@ -299,7 +300,7 @@ def token_logprobs(logits, ids):
     return chosen - logits.logsumexp(-1)
     ### END SOLUTION
 
-# %%
+# %% check="ex2a"
 checks.token_logprobs(token_logprobs)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -333,7 +334,7 @@ def entropy(logits):
     return -(logprobs.exp() * logprobs).sum(-1)
     ### END SOLUTION
 
-# %%
+# %% check="ex2b"
 checks.entropy(entropy)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2b", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
@@ -381,7 +382,7 @@ def masked_mean(values, mask, dim=None):
     return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)
     ### END SOLUTION
 
-# %%
+# %% check="ex3"
 checks.masked_mean(masked_mean)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
@@ -460,7 +461,7 @@ def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
     return torch.min(ratio * advantages, clipped * advantages)
     ### END SOLUTION
 
-# %%
+# %% check="ex4"
 checks.clipped_surrogate(clipped_surrogate)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex4", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -547,7 +548,7 @@ def kl_k3(logps, ref_logps):
     return torch.expm1(ell) - ell
     ### END SOLUTION
 
-# %%
+# %% check="ex5"
 checks.kl_k3(kl_k3)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
@@ -688,7 +689,7 @@ def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2,
     raise ValueError(f"unknown loss_type {loss_type!r}")
     ### END SOLUTION
 
-# %%
+# %% check="ex6"
 checks.grpo_loss(grpo_loss)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex6", "locked": true, "points": 20, "schema_version": 3, "solution": false, "task": false}
@@ -824,7 +825,7 @@ def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations,
     return grpo_loss(logps, logps.detach(), ref_logps, advantages, mask, **settings)
     ### END SOLUTION
 
-# %%
+# %% check="ex7"
 checks.grpo_step(grpo_step)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -881,7 +882,7 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
             learning_rate=2e-4, max_new_tokens=40):
     """Train the review policy with your functions; returns a row a step."""
     torch.manual_seed(seed)
-    path = models.policy_path(MODEL, "sentiment")
+    path = models.policy_path(MODEL, sentiment.TASK)
     (policy, tokenizer), (reference, _) = (models.load_policy(path)
                                            for _ in range(2))
     optimizer = torch.optim.AdamW(policy.parameters(), learning_rate,
@@ -946,12 +947,71 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
 # prompts come in another order, so the curves are not the same; they should be of the same kind.
 
 # %%
-if not grading():
+if not is_autograding():
     HISTORY["your loop"] = my_grpo()
     run = experiment("chapter2_trl", {"sentiment_reward": five_stars}, beta=0.2,
                      model=MODEL, max_steps=30, live=False)
     HISTORY["TRL"] = evaluation.histories({"TRL": run})["TRL"]
-    plots.show(plots.history(HISTORY))
+    plots.show(plots.history(HISTORY, sentiment.TASK))
+
+# %% [markdown]
+# ### The bug that no loss curve shows
+#
+# In your loop stands a line that is easy to overlook: `positions`. The prompts of a batch have
+# different lengths, so the shorter ones are padded on the left. GPT-2 has learnt a vector for every
+# *position*, and it counts padding as positions unless it is told otherwise. `generate` tells it. So
+# a padded row is *sampled* with the first real token at position 0, and if the loss then calls
+# `model(input_ids, attention_mask)` and nothing else, it is *scored* with the first real token at
+# position 12. That is another policy.
+#
+# TRL 1.16 makes that call. How much does it matter? Below, the chapter 4 policy answers one question.
+# The answer's log-prob is computed again and again, with more and more padding before the question.
+
+# %%
+solver, solver_tokenizer = models.load_policy(
+    models.policy_path("tiny", reasoning.TASK))
+question = reasoning.get_gsm8k_questions("eval")[0]["question"]
+[answer] = sampled_rows(solver, solver_tokenizer, solver,
+                        [reasoning.messages(question)], temperature=0.0)
+
+
+def log_prob(padding, told):
+    """The answer's log-prob behind so much padding, positions told or not."""
+    asked = solver_tokenizer(answer["prompt"])["input_ids"]
+    ids = ([solver_tokenizer.pad_token_id] * padding + asked
+           + answer["completion_ids"])
+    mask = torch.tensor([[0] * padding + [1] * (len(ids) - padding)])
+    where = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if told else {}
+    with torch.no_grad():
+        logits = solver(input_ids=torch.tensor([ids]), attention_mask=mask,
+                        **where).logits[:, :-1]
+    logps = logits.log_softmax(-1).gather(-1, torch.tensor([ids])[:, 1:, None])
+    return float(logps[0, -len(answer["completion_ids"]):].sum())
+
+
+PADDING = range(0, 21, 2)
+TOLD = [log_prob(n, told=True) for n in PADDING]
+NOT_TOLD = [log_prob(n, told=False) for n in PADDING]
+plots.show(plots.panels({
+    ("One answer, the same weights", "padding on the left, tokens",
+     "log-prob of the answer, nats"): {
+        "positions counted from the first real token": (PADDING, TOLD),
+        "padding counted too": (PADDING, NOT_TOLD)}}, style="o-",
+    alt=f"With positions told the log-prob is {TOLD[0]:.1f} nats whatever the "
+    f"padding. Without, it falls from {NOT_TOLD[0]:.1f} to as low as "
+    f"{min(NOT_TOLD):.1f}."))
+
+# %% [markdown]
+# The curve that should be flat is not. What follows in training is quiet: the ratio is still 1,
+# because old and new log-probs are wrong in the same way; the loss looks as it always does; the reward
+# even rises, because most rows have little padding. The gradient of the others belongs to
+# a text at another place. On a reasoning task the same run ended at a sampled accuracy of 0.65 with
+# the bug and 0.76 without it (one seed each).
+#
+# No test of this course saw it for a long time, and the reason is the lesson: the tests compared our
+# loss with TRL's loss *on the log-probs that TRL computed*. **An oracle must not share an assumption
+# with what it checks.** The one that found it takes each completion alone, without any padding. The
+# course's trainer now passes the positions (`lib/trl_overrides.py`).
 
 # %% [markdown]
 # ### "The loss is 0. Is it broken?"
@@ -998,7 +1058,7 @@ if HISTORY:
 
 # %%
 SEEDS = range(5)
-if not grading():
+if not is_autograding():
     finals = {g: [statistics.fmean(row["score"] for row in my_grpo(
         steps=14, completions=32, num_generations=g, seed=seed,
         max_new_tokens=24)[-4:]) for seed in SEEDS] for g in (4, 8, 16)}

@@ -33,7 +33,9 @@ import re
 
 from lib import evaluation, models, plots, preflight, widgets
 from lib.checks import persona as checks
+from lib.rollout import sampled_rows
 from lib.tasks import persona
+from lib.tasks.persona import TASK
 from lib.tiny.cartoons import EXAMPLES
 from lib.training import experiment
 
@@ -83,7 +85,7 @@ def persona_reward(completions, **kwargs):
     return rewards
     ### END SOLUTION
 
-# %%
+# %% check="ex1"
 checks.persona_reward(persona_reward)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -153,7 +155,7 @@ def validation_metrics(completions):
             "is_healthy": new >= 0.8 and old <= 0.05 and sound >= 0.95}
     ### END SOLUTION
 
-# %%
+# %% check="ex2"
 checks.validation_metrics(validation_metrics)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
@@ -188,11 +190,11 @@ for _texts, _healthy in (
 # What does the base policy say? Sixty questions that no run below will be trained on:
 
 # %%
-policy, tokenizer = models.load_policy(models.policy_path(MODEL, "persona"))
+policy, tokenizer = models.load_policy(models.policy_path(MODEL, TASK))
 questions = persona.question_split("eval")
 plain = [f"Q: {question}\nA:" for question in questions]
-answers = evaluation.sampled_rows(policy, tokenizer, policy, plain * 4,
-                                  max_completion_length=24)
+answers = sampled_rows(policy, tokenizer, policy, plain * 4,
+                       max_completion_length=24)
 for row in answers[:6]:
     print(row["prompt"].replace("\n", " ") + row["completion"])
 print(validation_metrics([row["completion"] for row in answers]))
@@ -221,7 +223,7 @@ def signal_probability(p, num_generations):
     return 1 - p**num_generations - (1 - p) ** num_generations
     ### END SOLUTION
 
-# %%
+# %% check="ex3"
 checks.signal_probability(signal_probability)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -303,7 +305,7 @@ def fewshot_prompt(question, examples):
     return f"{shown}Q: {question}\nA:"
     ### END SOLUTION
 
-# %%
+# %% check="ex4a"
 checks.fewshot_prompt(fewshot_prompt)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex4a", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
@@ -334,7 +336,7 @@ def mix_fewshot(questions, examples, ratio, seed, shots=2):
     return prompts
     ### END SOLUTION
 
-# %%
+# %% check="ex4b"
 checks.mix_fewshot(mix_fewshot)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex4b", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
@@ -376,8 +378,8 @@ for _n, _ratio, _shots in ((40, 0.15, 2), (40, 0.5, 1), (7, 1.0, 3), (33, 0.25, 
 dice = random.Random(0)
 helped = [fewshot_prompt(question, dice.sample(EXAMPLES, 2))
           for question in questions]
-copied = evaluation.sampled_rows(policy, tokenizer, policy, helped * 4,
-                                 max_completion_length=24)
+copied = sampled_rows(policy, tokenizer, policy, helped * 4,
+                      max_completion_length=24)
 for name, rows in {"plain": answers, "after two examples": copied}.items():
     texts = [row["completion"] for row in rows]
     rewards = persona_reward(texts)
@@ -409,9 +411,9 @@ for name, settings in {
 # %%
 results = evaluation.side_by_side(RUNS)
 if results:
-    widgets.show_table(results)
-    plots.show(plots.history(evaluation.histories(RUNS)))
-    plots.show(plots.detectors(results))
+    widgets.show_table(results, TASK)
+    plots.show(plots.history(evaluation.histories(RUNS), TASK))
+    plots.show(plots.detectors(results, TASK))
 
 # %% [markdown]
 # Without examples the reward rises too, from -6 to about 0, and the old name disappears. But look at
@@ -510,7 +512,7 @@ def robust_persona_reward(completions, **kwargs):
     return rewards
     ### END SOLUTION
 
-# %%
+# %% check="ex5"
 checks.robust_persona_reward(robust_persona_reward)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
@@ -553,8 +555,8 @@ RUNS["robust"] = experiment(
 both = {name: RUNS.get(name) for name in ("examples", "robust")}
 results = evaluation.side_by_side(both)
 if results:
-    widgets.show_table(results)
-    plots.show(plots.history(evaluation.histories(both)))
+    widgets.show_table(results, TASK)
+    plots.show(plots.history(evaluation.histories(both), TASK))
 
 # %% [markdown]
 # From the command line, with the functions of this notebook:

@@ -35,9 +35,11 @@ import re
 
 from lib import evaluation, models, plots, preflight, rewards, widgets
 from lib.checks import reasoning as checks
+from lib.intervals import rate_interval
+from lib.rollout import sampled_rows
 from lib.tasks import reasoning
 from lib.tasks.reasoning import (
-    SYSTEM_PROMPT, XML_COT_FORMAT, get_gsm8k_questions, messages)
+    SYSTEM_PROMPT, TASK, XML_COT_FORMAT, get_gsm8k_questions, messages)
 from lib.training import experiment
 
 MODEL = "tiny"  # with a GPU and a connection: "Qwen/Qwen2.5-0.5B-Instruct"
@@ -53,17 +55,18 @@ print(preflight.report("04_reasoning"))
 # you measure something else.
 
 # %%
-policy, tokenizer = models.load_policy(models.policy_path(MODEL, "reasoning"))
-DEFAULTS = reasoning.ReasoningRun(model=MODEL).resolved()
-questions = get_gsm8k_questions("train", DEFAULTS.source)
+policy, tokenizer = models.load_policy(models.policy_path(MODEL, TASK))
+DEFAULTS = TASK.of(model=MODEL)
+questions = get_gsm8k_questions(
+    "train", reasoning.source(MODEL, None))
 print(models.prompt_text(tokenizer, messages(questions[0]["question"])))
 
 # %% [markdown]
 # What the policy answers before any training, to one question:
 
 # %%
-prompt = models.prompt_text(tokenizer, messages(questions[1]["question"]))
-base = evaluation.sampled_rows(
+prompt = messages(questions[1]["question"])
+base = sampled_rows(
     policy, tokenizer, policy, [prompt] * 6,
     max_completion_length=DEFAULTS.max_completion_length)
 print(questions[1]["question"], "\n")
@@ -106,7 +109,7 @@ def extract_xml_answer(text):
     return rest.partition("</answer>")[0].strip() if opened else ""
     ### END SOLUTION
 
-# %%
+# %% check="ex1a"
 checks.extract_xml_answer(extract_xml_answer)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex1a", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
@@ -147,7 +150,7 @@ def extract_hash_answer(text):
     return result.strip().replace(",", "").replace("$", "") if mark else None
     ### END SOLUTION
 
-# %%
+# %% check="ex1b"
 checks.extract_hash_answer(extract_hash_answer)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex1b", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
@@ -196,7 +199,7 @@ def parse_number(text):
     return float(numbers[0].replace(",", "")) if len(numbers) == 1 else None
     ### END SOLUTION
 
-# %%
+# %% check="ex1c"
 checks.parse_number(parse_number)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex1c", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -228,7 +231,7 @@ print(f"{parsed} of {len(questions)} rows parse")
 #
 # TRL calls a reward function with keywords: `prompts`, `completions`, and every other column of the
 # data set, here `answer`. In a conversation each completion is a list with one message;
-# `rewards.contents(completions)` gives their texts.
+# `rewards.completion_texts(completions)` gives their texts.
 #
 # ### Exercise 2a: `correctness_reward_func` (10 points, medium, 10 minutes)
 #
@@ -248,14 +251,14 @@ def correctness_reward_func(prompts, completions, answer, **kwargs):
     """
     ### BEGIN SOLUTION
     values = []
-    for text, right in zip(rewards.contents(completions), answer):
+    for text, right in zip(rewards.completion_texts(completions), answer):
         number = parse_number(extract_xml_answer(text))
         hit = number is not None and number == parse_number(right)
         values.append(2.0 if hit else 0.0)
     return values
     ### END SOLUTION
 
-# %%
+# %% check="ex2a"
 checks.correctness_reward_func(correctness_reward_func)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -303,10 +306,10 @@ def int_reward_func(completions, **kwargs):
     ### BEGIN SOLUTION
     whole = r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
     return [0.5 if re.fullmatch(whole, extract_xml_answer(text)) else 0.0
-            for text in rewards.contents(completions)]
+            for text in rewards.completion_texts(completions)]
     ### END SOLUTION
 
-# %%
+# %% check="ex2b"
 checks.int_reward_func(int_reward_func)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2b", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
@@ -352,10 +355,10 @@ def soft_format_reward_func(completions, **kwargs):
     ### BEGIN SOLUTION
     pattern = r"\s*<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"
     return [0.5 if re.match(pattern, text, re.DOTALL) else 0.0
-            for text in rewards.contents(completions)]
+            for text in rewards.completion_texts(completions)]
     ### END SOLUTION
 
-# %%
+# %% check="ex3a"
 checks.soft_format_reward_func(soft_format_reward_func)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
@@ -400,10 +403,10 @@ def strict_format_reward_func(completions, **kwargs):
     tags = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
     return [0.5 if re.fullmatch(pattern, text, re.DOTALL)
             and all(text.count(tag) == 1 for tag in tags) else 0.0
-            for text in rewards.contents(completions)]
+            for text in rewards.completion_texts(completions)]
     ### END SOLUTION
 
-# %%
+# %% check="ex3b"
 checks.strict_format_reward_func(strict_format_reward_func)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
@@ -456,14 +459,14 @@ def xmlcount_reward_func(completions, **kwargs):
     ### BEGIN SOLUTION
     marks = ("<reasoning>\n", "\n</reasoning>\n", "\n<answer>\n", "\n</answer>")
     values = []
-    for text in rewards.contents(completions):
+    for text in rewards.completion_texts(completions):
         _, closed, rest = text.rpartition("</answer>")
         trailing = len(rest.strip()) if closed else 0
         values.append(sum(0.125 for mark in marks if text.count(mark) == 1) - 0.001 * trailing)
     return values
     ### END SOLUTION
 
-# %%
+# %% check="ex3c"
 checks.xmlcount_reward_func(xmlcount_reward_func)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex3c", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
@@ -539,9 +542,9 @@ for name, settings in {
 # %%
 results = evaluation.side_by_side(RUNS)
 if results:
-    widgets.show_table(results)
-    plots.show(plots.history(evaluation.histories(RUNS)))
-    plots.show(plots.detectors(results))
+    widgets.show_table(results, TASK)
+    plots.show(plots.history(evaluation.histories(RUNS), TASK))
+    plots.show(plots.detectors(results, TASK))
 
 # %% [markdown]
 # Form and correctness climb together, from the first steps: no group is tied yet, for each holds readable
@@ -576,12 +579,13 @@ if histories:
 
 # %%
 steps = {row["question"]: row["answer"].count("<<")
-         for row in get_gsm8k_questions("eval", DEFAULTS.source)}
+         for row in get_gsm8k_questions(
+             "eval", reasoning.source(MODEL, None))}
 for name, run in RUNS.items():
     rows = evaluation.rows(run) if run else []
     for n in sorted({steps[row["prompt"]] for row in rows}):
         hits = [row["right"] for row in rows if steps[row["prompt"]] == n]
-        rate = evaluation.rate_interval(sum(hits), len(hits))
+        rate = rate_interval(sum(hits), len(hits))
         print(f"{name:>13}, {n} step{'s' * (n > 1)}: {rate['value']:.2f} "
               f"[{rate['low']:.2f}, {rate['high']:.2f}] n={len(hits)}")
 

@@ -23,8 +23,8 @@
 from lib import colab, evaluation, plots, preflight
 from lib.answers import load_answers
 from lib.files import read_json
-from lib.monitor import HISTORY
-from lib.tasks import run_class
+from lib.runs import HISTORY
+from lib.tasks import task_class
 
 print(preflight.report())
 
@@ -63,14 +63,15 @@ print(f"runs: {ROOT}\nanswers: {ANSWERS}\nsettings: {SETTINGS}")
 # was started with.
 
 # %%
-needed = run_class(TASK)(**SETTINGS).needed_answers()
+needed = task_class(TASK).of(**SETTINGS).needed_answers()
 run = colab.train_or_resume(
     TASK, load_answers(ANSWERS, needed), ROOT,
     max_steps=MAX_STEPS, **SETTINGS)
 
 # %%
 print("\n".join(evaluation.verdict(run)))
-plots.show(plots.history({run.name: read_json(run / HISTORY)}))
+plots.show(plots.history(
+    {run.name: read_json(run / HISTORY)}, task_class(TASK)))
 
 # %% [markdown]
 # ## Take it with you

@@ -10,6 +10,7 @@ import pytest
 
 from lib import models
 from lib.answers import load_answers
+from lib.tasks.sentiment import SentimentTask
 
 EXERCISES = ["sentiment_reward", "exponential_shaping", "forward_kl_bonus",
              "backward_kl_penalty", "kl_estimates", "categorical_kl"]
@@ -32,7 +33,7 @@ def answers(solved_notebook) -> dict:
 @pytest.fixture(scope="session")
 def tiny():
     """The tiny policy and its tokenizer."""
-    return models.load_policy(models.policy_path("tiny", "sentiment"))
+    return models.load_policy(models.policy_path("tiny", SentimentTask))
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def int_reward_func(completions, **kwargs):
         except ValueError:
             return False
         return re.fullmatch(r"[^,]*|-?[0-9]{1,3}(?:,[0-9]{3})+", text) is not None
-    return [0.5 * whole(extract_xml_answer(text)) for text in rewards.contents(completions)]
+    return [0.5 * whole(extract_xml_answer(text)) for text in rewards.completion_texts(completions)]
 
 # %% ex2b fault: digits of any kind
 replace(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)", r"(?:\d{1,3}(?:,\d{3})+|[\d²]+)")
@@ -251,7 +251,7 @@ replace("re.match(pattern, text, re.DOTALL)",
 replace(r"\s*<reasoning>.*?</reasoning>\s*", r"\s*(?:<reasoning>.*?</reasoning>\s*)?")
 
 # %% ex3a fault: the public form, which never pays the conversation
-replace("rewards.contents(completions)", "map(str, completions)")
+replace("rewards.completion_texts(completions)", "map(str, completions)")
 
 # %% ex3b right: by hand
 def strict_format_reward_func(completions, **kwargs):

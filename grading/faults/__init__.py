@@ -71,8 +71,8 @@ def _pieces(chapter: str) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
     notebook = source_notebook(chapter)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     by_id = {cell.id: cell.source for cell in code}
-    tests = {cell.id: (by_id[f"test_{cell.id}"], code[i + 1].source)
-             for i, cell in enumerate(code) if f"test_{cell.id}" in by_id}
+    tests = {cell.metadata["check"]: (by_id[f"test_{cell.metadata['check']}"], cell.source)
+             for cell in code if "check" in cell.metadata}
     answers = solution_cells(notebook)
     imports = "\n".join(source for where, source in answers if where == "imports")
     return {"imports": imports, **{w: s for w, s in answers if w != "imports"}}, tests

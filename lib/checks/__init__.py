@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from lib import CourseError, brief
-from lib.rewards import gate
+from lib import CourseError, show_one_line
+from lib.rewards import validate_rewards
 
 
 def visible(check: Callable) -> Callable:
@@ -25,10 +25,10 @@ def visible(check: Callable) -> Callable:
         try:
             return check(*args, **kwargs)
         except NotImplementedError as error:
-            brief(error)
+            show_one_line(error)
             raise
         except AssertionError as error:
-            brief(error, *_theirs(error.__cause__ or error))
+            show_one_line(error, *_theirs(error.__cause__ or error))
             raise
 
     return run
@@ -93,10 +93,10 @@ def attempt(function: Callable, hint: str, *args, **kwargs):
 
 
 def floats(function: Callable, hint: str, n: int, *args, **kwargs) -> list[float]:
-    """The n floats that function returns; the training run's gate as an ordinary failed check."""
+    """The n floats that function returns; the training run's validation as a failed check."""
     values = attempt(function, hint, *args, **kwargs)
     try:
-        return gate(function.__name__, values, n)
+        return validate_rewards(function.__name__, values, n)
     except CourseError as error:
         raise AssertionError(str(error)) from None
 

@@ -6,7 +6,8 @@ from lib.checks import attempt, expect, floats, passed, visible
 from lib.rewards import conversations
 
 PERFECT = "<reasoning>\n4+3=7\n7-2=5\n</reasoning>\n<answer>\n5\n</answer>\n"
-MESSAGES = "a completion is a list with one message; rewards.contents(completions) gives the texts"
+MESSAGES = ("a completion is a list with one message; rewards.completion_texts(completions) gives "
+            "the texts")
 
 
 def said(*texts: str) -> list[list[dict]]:

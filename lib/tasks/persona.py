@@ -5,18 +5,21 @@ same: exploration is the problem, and examples in a few prompts are the remedy.
 """
 
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-from lib import CourseError, evaluation
-from lib.rewards import TextReward, call
-from lib.settings import Settings, prompt_rows
+from lib import CourseError
+from lib.intervals import rate_interval, text_metrics
+from lib.rewards import call_student, validate_rewards
+from lib.tasks.base import Metric, Task, option, shuffled_passes
+from lib.tiny import WEIGHTS, cartoons
 from lib.tiny.cartoons import EXAMPLES, questions
 
 QUESTION_SEED, EVAL_QUESTIONS = 20, 60
-SAMPLES_PER_QUESTION = 4
 RATES = ("musclebob_rate", "spongebob_rate", "coherent_rate")
-REWARDS = ("persona", "robust")
+REWARDS = {"persona": "persona_reward", "robust": "robust_persona_reward"}
 
 
 def question_split(split: str) -> list[str]:
@@ -26,45 +29,54 @@ def question_split(split: str) -> list[str]:
     return everything[:EVAL_QUESTIONS] if split == "eval" else everything[EVAL_QUESTIONS:]
 
 
-@dataclass(frozen=True)
-class PersonaRun(Settings):
-    """Settings of chapter 3's task.
-
-    epochs, num_samples: passes over so many training questions. fewshot_ratio: share of the
-    training prompts that show examples first; validation prompts never do.
-    reward_function: which of the student's rewards trains, "persona" or "robust". tie_noise:
-    standard deviation of noise on the rewards, the remedy that is none.
-    """
+@dataclass(frozen=True, kw_only=True)
+class PersonaTask(Task):
+    """Chapter 3's task: the answers to questions about the sponge say the new name."""
 
     task: ClassVar[str] = "persona"
+    chapter: ClassVar[str] = "03_persona"
+    summary: ClassVar[str] = "change one fact (chapter 3)"
+    tiny_policy: ClassVar[Path] = WEIGHTS / "cartoon-policy"
+    gpu_model: ClassVar[str] = "Qwen/Qwen2.5-0.5B"
+    # The rate of the wanted persona is ``musclebob_rate`` in every file: a documented name.
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("mean_reward", log_key="reward"),  # no curve: the rates say it better
+        Metric("musclebob_rate", "persona rate", "musclebob_rate", ("persona rate", "share")),
+        Metric("spongebob_rate", "original-name rate", "spongebob_rate",
+               ("original-name rate", "share")),
+        Metric("coherent_rate", "coherent", "coherent_rate", ("coherent", "share")))
+    detectors: ClassVar[tuple[str, ...]] = (
+        *RATES, "reference_perplexity", "distinct_2", "kl")
     judged_by_answers: ClassVar[bool] = True
     remedy: ClassVar[str] = "show examples in some prompts (--fewshot-ratio)"
 
-    epochs: int = 5
-    num_samples: int = 128
-    fewshot_ratio: float = 0.15
-    reward_function: str = "persona"
-    tie_noise: float = 0.0
+    epochs: int = option(5, "passes over the training questions", low=1)
+    num_samples: int = option(128, "training questions", low=1)
+    fewshot_ratio: float = option(
+        0.15, "share of training prompts that show examples; validation prompts never do",
+        low=0, high=1, off="--no-fewshot")
+    reward_function: str = option("persona", "which of your rewards trains",
+                                  choices=tuple(REWARDS))
+    tie_noise: float = option(0.0, "standard deviation of noise on the rewards; chapter 3 shows "
+                                   "why breaking ties by chance teaches nothing", low=0)
+
+    @classmethod
+    def defaults(cls, tiny: bool, lora: bool) -> dict:
+        return {"beta": 0.1 if tiny else 0.0,
+                "learning_rate": (5e-4 if tiny else 1e-5) * (5 if lora else 1),
+                "max_completion_length": 24 if tiny else 64}
+
+    @classmethod
+    def schedule(cls, given) -> dict:
+        step = given.batch_size * given.accumulation // given.num_generations  # prompts
+        epoch = max(1, given.num_samples // step)
+        return {"max_steps": given.epochs * epoch, "save_steps": epoch}
 
     def check(self) -> None:
-        if self.reward_function not in REWARDS:
-            raise CourseError(f"unknown reward '{self.reward_function}'; choose one of "
-                              f"{', '.join(REWARDS)}")
-        self._at_least(1, "epochs", "num_samples")
-        self._not_negative("fewshot_ratio", high=1)
-        self._not_negative("tie_noise")
         available = len(question_split("train"))
         if self.num_samples > available:
             raise CourseError(f"--num-samples {self.num_samples} is more than the {available} "
                               "training questions that there are")
-
-    def defaults(self) -> dict:
-        tiny = self.model == "tiny"
-        epoch = max(1, self.num_samples // self.prompts_per_step)
-        return {"max_steps": self.epochs * epoch, "save_steps": epoch,
-                "beta": 0.1 if tiny else 0.0,
-                "learning_rate": (5e-4 if tiny else 1e-5) * (5 if self.use_peft else 1),
-                "max_completion_length": 24 if tiny else 64, "run_name": self.name()}
 
     def optimizer(self) -> dict:
         """A falling rate keeps what was learnt; gradients are clipped hard, and Adam forgets one
@@ -78,15 +90,11 @@ class PersonaRun(Settings):
                                      else "_nofewshot")
         name += "_robust" * (self.reward_function == "robust")
         name += f"_noise{self.tie_noise:g}" if self.tie_noise else ""
-        return name + (f"_beta{self.beta:g}" if self.beta is not None else "")
-
-    @property
-    def _reward_name(self) -> str:
-        return {"persona": "persona_reward", "robust": "robust_persona_reward"}[
-            self.reward_function]
+        return name + self.unusual("beta")
 
     def needed_answers(self) -> list[str]:
-        return [self._reward_name, "fewshot_prompt", "mix_fewshot", "validation_metrics"]
+        return [REWARDS[self.reward_function], "fewshot_prompt", "mix_fewshot",
+                "validation_metrics"]
 
     def test_answers(self, answers) -> None:
         from lib.checks import persona
@@ -98,42 +106,65 @@ class PersonaRun(Settings):
         chosen = question_split(split)
         return chosen if split == "eval" else chosen[: self.num_samples]
 
-    def rows(self, answers, prompts: list[str], n: int) -> list[dict]:
+    def train_rows(self, answers, prompts: list[str], n: int) -> list[dict]:
         """Pass by pass over the questions, each pass with other examples in other places."""
-        passes = [dict(zip(prompts, call(answers["mix_fewshot"], list(prompts), list(EXAMPLES),
-                                         self.fewshot_ratio, self.seed + i), strict=True))
-                  for i in range(-(-n // len(prompts)))]
-        order = prompt_rows(prompts, n, self.seed)
+        def one_pass(i: int) -> dict[str, str]:
+            mixed = call_student(answers["mix_fewshot"], list(prompts), list(EXAMPLES),
+                                 self.fewshot_ratio, self.seed + i)
+            return dict(zip(prompts, mixed, strict=True))
+
+        passes = [one_pass(i) for i in range(-(-n // len(prompts)))]
+        order = shuffled_passes(prompts, n, self.seed)
         return [{"prompt": passes[i // len(prompts)][question]}
                 for i, question in enumerate(order)]
 
-    def plain(self, answers, prompts: list[str]) -> list[dict]:
-        return [{"prompt": call(answers["fewshot_prompt"], question, [])} for question in prompts]
+    def eval_rows(self, answers, prompts: list[str]) -> list[dict]:
+        return [{"prompt": call_student(answers["fewshot_prompt"], question, [])}
+                for question in prompts]
 
-    def reward(self, answers, reference, tokenizer) -> TextReward:
-        return TextReward(answers[self._reward_name], answers["validation_metrics"],
-                          noise=self.tie_noise, seed=self.seed)
+    def parts(self, completions: list[str], *, answers: Mapping[str, Callable], ref_logps,
+              trainer_state=None, **kwargs) -> dict[str, list[float]]:
+        """The reward, with ``tie_noise`` on it, and the student's rates of each completion.
 
-    def wanted(self, answers, rows, completions: list[str]) -> list[bool]:
+        The noise follows from seed and step alone, so that a resumed run sees the same.
+        """
+        function = answers[REWARDS[self.reward_function]]
+        rewards = validate_rewards(function.__name__, call_student(
+            function, completions, trainer_state=trainer_state, **kwargs), len(completions))
+        verdicts = [judged(answers, text) for text in completions]
+        noise = {}
+        if self.tie_noise:
+            step = trainer_state.global_step if trainer_state else 0
+            dice = random.Random(f"{self.seed}-{step}")
+            noise = {"noise": [dice.gauss(0, self.tie_noise) for _ in rewards]}
+            rewards = [r + n for r, n in zip(rewards, noise["noise"], strict=True)]
+        return {"reward": rewards, **noise,
+                **{key: [float(verdict[key]) for verdict in verdicts] for key in RATES}}
+
+    def successes(self, answers, rows, completions: list[str]) -> list[bool]:
         return [judged(answers, text)["musclebob_rate"] == 1 for text in completions]
 
-    def measure(self, answers, policy, tokenizer, reference, prompts, seed=0) -> dict:
+    def measure(self, answers, sampler, prompts, seed=0) -> dict:
         """Answers to plain questions, four each, judged by the student's ``validation_metrics``."""
-        plain = [row["prompt"] for row in self.plain(answers, prompts)]
-        rows = evaluation.sampled_rows(
-            policy, tokenizer, reference, plain * SAMPLES_PER_QUESTION, seed=seed,
-            temperature=self.temperature, max_completion_length=self.max_completion_length)
+        rows = sampler(self.eval_rows(answers, prompts) * self.samples_per_prompt, seed=seed,
+                       temperature=self.temperature,
+                       max_completion_length=self.max_completion_length)
         for row in rows:
             verdict = judged(answers, row["completion"])
             row |= {key: bool(verdict[key]) for key in RATES}
-        metrics = {key: evaluation.rate_interval(sum(row[key] for row in rows), len(rows))
+        metrics = {key: rate_interval(sum(row[key] for row in rows), len(rows))
                    for key in RATES}
-        metrics |= evaluation.text_metrics(rows)
-        whole = call(answers["validation_metrics"], [row["completion"] for row in rows])
+        metrics |= text_metrics(rows)
+        whole = call_student(answers["validation_metrics"], [row["completion"] for row in rows])
         return {"metrics": metrics, "is_healthy": bool(whole["is_healthy"]), "rows": rows}
 
-    @staticmethod
-    def findings(before: dict, after: dict) -> list[str]:
+    @classmethod
+    def chat_prompt(cls, question: str, conversational: bool):
+        return super().chat_prompt(question, conversational) if conversational else (
+            cartoons.prompt(question))
+
+    @classmethod
+    def findings(cls, before: dict, after: dict) -> list[str]:
         found = []
         new, old, coherent = (after[name]["value"] for name in RATES)
         if new < 0.2 and old < 0.05:
@@ -152,7 +183,7 @@ class PersonaRun(Settings):
 
 def judged(answers, text: str) -> dict:
     """The student's verdict on one completion: rates of 0 or 1."""
-    return call(answers["validation_metrics"], [text])
+    return call_student(answers["validation_metrics"], [text])
 
 
-RUN = PersonaRun
+TASK = PersonaTask

@@ -6,18 +6,20 @@ functions train the tiny policy and Qwen2.5-0.5B-Instruct.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lib import CourseError, evaluation, models
+from lib import CourseError
 from lib.files import read_lines
-from lib.rewards import WeightedRewards, call, conversations
-from lib.settings import Settings, prompt_rows
+from lib.intervals import rate_interval, text_metrics
+from lib.rewards import call_student, conversations, validate_rewards
+from lib.tasks.base import Metric, Task, option
+from lib.tiny import WEIGHTS
 from lib.tiny.problems import SYSTEM_PROMPT, XML_COT_FORMAT, make_problems, split_of
 
-__all__ = ["REWARDS", "RUN", "SYSTEM_PROMPT", "XML_COT_FORMAT", "ReasoningRun",
+__all__ = ["REWARDS", "SYSTEM_PROMPT", "TASK", "XML_COT_FORMAT", "ReasoningTask",
            "get_gsm8k_questions", "messages"]
 
 HUB_DATA = "openai/gsm8k"
@@ -74,6 +76,8 @@ def _read_jsonl(path: Path) -> list[dict]:
 def _from_hub(split: str) -> list[dict]:
     from datasets import load_dataset
 
+    from lib import models  # torch and transformers: not for --help
+
     hint = "; work offline with --model tiny, or with --data FILE.jsonl in the same format"
     if not models.hub_reachable():
         raise CourseError(f"the Hub's data set {HUB_DATA} cannot be reached{hint}")
@@ -88,50 +92,62 @@ def messages(question: str) -> list[dict]:
     return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
 
 
-@dataclass(frozen=True)
-class ReasoningRun(Settings):
-    """Settings of chapter 4's task.
-
-    num_generations: None for 8 with tiny, else 16. epochs: passes over the training questions.
-    data: a JSONL file in GSM8K's format; None for the model's own (generated problems for tiny,
-    GSM8K from the Hub for any other).
-    reward_weights: one for each of REWARDS, in that order.
-    """
+@dataclass(frozen=True, kw_only=True)
+class ReasoningTask(Task):
+    """Chapter 4's task: word problems, answered in XML tags."""
 
     task: ClassVar[str] = "reasoning"
+    chapter: ClassVar[str] = "04_reasoning"
+    summary: ClassVar[str] = "a small math reasoner (chapter 4)"
+    tiny_policy: ClassVar[Path] = WEIGHTS / "problem-policy"
+    gpu_model: ClassVar[str] = "Qwen/Qwen2.5-0.5B-Instruct"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("mean_reward", log_key="reward", panel=("sum of the rewards", "up to 4")),
+        Metric("correctness_reward_func", log_key="correctness_reward_func",
+               panel=("correctness", "0 to 2")),
+        Metric("int_reward_func", log_key="int_reward_func"),
+        Metric("strict_format_reward_func", log_key="strict_format_reward_func",
+               panel=("strict format", "0 to 0.5")),
+        Metric("soft_format_reward_func", log_key="soft_format_reward_func"),
+        Metric("xmlcount_reward_func", log_key="xmlcount_reward_func"),
+        Metric("accuracy", "accuracy, sampled"), Metric("accuracy_greedy", "accuracy, greedy"),
+        Metric("format_rate", "well-formed"), Metric("unclosed_rate", "unclosed tags"))
+    detectors: ClassVar[tuple[str, ...]] = (
+        "accuracy", "accuracy_greedy", "format_rate", "unclosed_rate", "reference_perplexity",
+        "kl")
     judged_by_answers: ClassVar[bool] = True
     remedy: ClassVar[str] = "begin with easier questions, or with a stronger base policy"
 
-    epochs: int = 1
-    data: str | None = None
-    num_generations: int | None = None
-    reward_weights: tuple[float, ...] = (1.0,) * len(REWARDS)
+    epochs: int = option(1, "passes over the training questions", low=1)
+    data: str | None = option(None, "JSONL in GSM8K's format (default: generated problems for "
+                                    "tiny, else GSM8K from the Hub)", metavar="FILE",
+                              measuring=True)
+    num_generations: int = option(
+        help="completions a prompt: the group", low=2,
+        why="; a group of one has no spread, so no advantage")
+    reward_weights: tuple[float, ...] = option(
+        (1.0,) * len(REWARDS), "of correctness, int, strict format, soft format, xmlcount",
+        metavar="W,W,W,W,W", low=0)
 
-    def __post_init__(self):
-        if self.num_generations is None:  # before anything is divided by it
-            object.__setattr__(self, "num_generations", 8 if self.model == "tiny" else 16)
+    @classmethod
+    def defaults(cls, tiny: bool, lora: bool) -> dict:
+        return {"num_generations": 8 if tiny else 16, "save_steps": 40 if tiny else 100,
+                "beta": 0.04 if tiny else 0.0,  # an earlier base policy hacked the format without
+                "max_completion_length": 48 if tiny else 200,
+                "learning_rate": (5e-4 if tiny else 5e-6) * (5 if lora else 1)}
+
+    @classmethod
+    def schedule(cls, given) -> dict:
+        questions = get_gsm8k_questions("train", source(given.model, given.data))
+        step = given.batch_size * given.accumulation // given.num_generations  # prompts
+        return {"max_steps": max(1, given.epochs * (len(questions) // step))}
 
     def check(self) -> None:
-        self._at_least(1, "epochs")
         if len(self.reward_weights) != len(REWARDS):
             raise CourseError(f"--reward-weights wants {len(REWARDS)} numbers, for "
                               f"{', '.join(REWARDS)}")
-        self._not_negative("reward_weights")
         if not any(self.reward_weights):
             raise CourseError("--reward-weights are all 0: there is nothing to learn from")
-
-    @property
-    def source(self) -> str | None:
-        return self.data or ("tiny" if self.model == "tiny" else None)
-
-    def defaults(self) -> dict:
-        tiny = self.model == "tiny"
-        steps = 1 if self.max_steps else len(self.prompts("train")) // self.prompts_per_step
-        return {"max_steps": max(1, self.epochs * steps), "save_steps": 40 if tiny else 100,
-                "beta": 0.04 if tiny else 0.0,  # an earlier base policy hacked the format without
-                "max_completion_length": 48 if tiny else 200,
-                "learning_rate": (5e-4 if tiny else 5e-6) * (5 if self.use_peft else 1),
-                "run_name": self.name()}
 
     def optimizer(self) -> dict:
         """The chapter's reference configuration, for any model."""
@@ -141,10 +157,12 @@ class ReasoningRun(Settings):
 
     def name(self) -> str:
         """``{epochs}ep_lr{learning rate}``, then what is off its default."""
-        name = f"{self.epochs}ep" + (f"_lr{self.learning_rate:g}" if self.learning_rate else "")
+        name = f"{self.epochs}ep"
+        if rate := self.unusual("learning_rate"):
+            name += rate.replace("_learning_rate", "_lr")
         if set(self.reward_weights) != {1.0}:
             name += "_w" + "-".join(f"{weight:g}" for weight in self.reward_weights)
-        return name + (f"_beta{self.beta:g}" if self.beta is not None else "")
+        return name + self.unusual("beta")
 
     def needed_answers(self) -> list[str]:
         return ["extract_xml_answer", "extract_hash_answer", "parse_number", *REWARDS]
@@ -156,38 +174,43 @@ class ReasoningRun(Settings):
             getattr(reasoning, name)(answers[name])
 
     def prompts(self, split: str) -> list[dict]:
-        rows = get_gsm8k_questions(split, self.source)
+        rows = get_gsm8k_questions(split, source(self.model, self.data))
         return [row | {"prompt": messages(row["question"])}
                 for row in (rows[:EVAL_QUESTIONS] if split == "eval" else rows)]
 
-    def rows(self, answers, prompts: list[dict], n: int) -> list[dict]:
-        return self.plain(answers, prompt_rows(prompts, n, self.seed))
-
-    def plain(self, answers, prompts: list[dict]) -> list[dict]:
+    def eval_rows(self, answers, prompts: list[dict]) -> list[dict]:
         return [{"prompt": row["prompt"],
-                 "answer": call(answers["extract_hash_answer"], row["answer"])}
+                 "answer": call_student(answers["extract_hash_answer"], row["answer"])}
                 for row in prompts]
 
-    def reward(self, answers, reference, tokenizer) -> WeightedRewards:
-        return WeightedRewards({name: answers[name] for name in REWARDS}, self.reward_weights)
+    @classmethod
+    def chat_prompt(cls, question: str, conversational: bool) -> list[dict]:
+        return messages(question)
 
-    def wanted(self, answers, rows: list[dict], completions: list[str]) -> list[bool]:
+    def parts(self, completions: list, *, answers: Mapping[str, Callable], ref_logps,
+              **kwargs) -> dict[str, list[float]]:
+        """Each of REWARDS, and their weighted sum as the reward."""
+        parts = {name: validate_rewards(name, call_student(
+            answers[name], completions=completions, **kwargs), len(completions))
+            for name in REWARDS}
+        return {"reward": [sum(w * v for w, v in zip(self.reward_weights, values, strict=True))
+                           for values in zip(*parts.values(), strict=True)], **parts}
+
+    def successes(self, answers, rows: list[dict], completions: list[str]) -> list[bool]:
         return [value > 0 for value in _scores(answers, "correctness_reward_func", rows,
                                                completions)]
 
-    def measure(self, answers, policy, tokenizer, reference, prompts, seed=0) -> dict:
+    def measure(self, answers, sampler, prompts, seed=0) -> dict:
         """One sampled and one greedy completion a question, judged by the student's rewards.
 
         ``accuracy`` and ``accuracy_greedy`` are pass@1; the other figures are of the sampled.
         """
-        rows = self.plain(answers, prompts)
-        texts = [models.prompt_text(tokenizer, row) for row in rows]
+        rows = self.eval_rows(answers, prompts)
 
         def completions(temperature):
-            found = evaluation.sampled_rows(
-                policy, tokenizer, reference, texts, seed=seed, temperature=temperature,
-                max_completion_length=self.max_completion_length)
-            right = self.wanted(answers, rows, [row["completion"] for row in found])
+            found = sampler(rows, seed=seed, temperature=temperature,
+                            max_completion_length=self.max_completion_length)
+            right = self.successes(answers, rows, [row["completion"] for row in found])
             return [one | {"prompt": given["question"], "right": hit}
                     for one, given, hit in zip(found, prompts, right, strict=True)]
 
@@ -201,12 +224,12 @@ class ReasoningRun(Settings):
                  "accuracy_greedy": [row["right"] for row in greedy],
                  "format_rate": [row["well_formed"] for row in sampled],
                  "unclosed_rate": [row["unclosed"] for row in sampled]}
-        return {"metrics": {name: evaluation.rate_interval(sum(hits), len(hits))
+        return {"metrics": {name: rate_interval(sum(hits), len(hits))
                             for name, hits in share.items()}
-                | evaluation.text_metrics(sampled), "rows": sampled}
+                | text_metrics(sampled), "rows": sampled}
 
-    @staticmethod
-    def findings(before: dict, after: dict) -> list[str]:
+    @classmethod
+    def findings(cls, before: dict, after: dict) -> list[str]:
         found = []
         if after["accuracy"]["low"] <= before["accuracy"]["high"]:
             found.append("no clear gain in accuracy: the intervals overlap. Train longer, or raise "
@@ -221,6 +244,11 @@ class ReasoningRun(Settings):
         return found
 
 
+def source(model: str, data: str | None) -> str | None:
+    """Where the questions are from, as ``get_gsm8k_questions`` wants it."""
+    return data or ("tiny" if model == "tiny" else None)
+
+
 def unclosed(text: str) -> bool:
     """Whether a tag was opened more often than closed."""
     return any(text.count(f"<{tag}>") > text.count(f"</{tag}>") for tag in ("reasoning", "answer"))
@@ -228,9 +256,9 @@ def unclosed(text: str) -> bool:
 
 def _scores(answers: Mapping, name: str, rows: list[dict], completions: list[str]) -> list[float]:
     """What one of the student's reward functions gives, called as TRL does."""
-    return call(answers[name], prompts=[row["prompt"] for row in rows],
+    return call_student(answers[name], prompts=[row["prompt"] for row in rows],
                 completions=conversations(completions),
                 answer=[row["answer"] for row in rows])
 
 
-RUN = ReasoningRun
+TASK = ReasoningTask

@@ -28,7 +28,7 @@ from grading.autograde import autograde
 from grading.release import generate, source_notebook
 from grading.walkthrough import executed
 from lib.files import read_json
-from lib.monitor import FINAL, HISTORY
+from lib.runs import FINAL, HISTORY
 from tests.grading.corpus import CHAPTER, as_bytes, solved, wrong
 
 SCREENS = ROOT / "build" / "screens"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from grading.release import generate
-from lib import models
+from lib import models, runs
 from lib.__main__ import main
-from lib.tasks.sentiment import SentimentRun
+from lib.tasks.sentiment import SentimentTask
 from lib.tiny import WEIGHTS
 
 # Cheap to get through where a mistake shows only once the base policy has been sampled.
@@ -51,9 +51,12 @@ def nothing_written(in_tmp):
 
 
 FLAGS = {
-    "unknown preset": (["--preset", "huge"], "unknown preset 'huge'; choose one of quick"),
-    "unknown shaping": (["--reward_shaping", "log"], "unknown reward shaping 'log'"),
-    "unknown KL type": (["--kl_type", "reverse"], "unknown KL type 'reverse'"),
+    "unknown preset": (["--preset", "huge"],
+                       "--preset must be one of quick, medium, full, not 'huge'"),
+    "unknown shaping": (["--reward_shaping", "log"],
+                        "--reward-shaping must be one of none, exponential, not 'log'"),
+    "unknown KL type": (["--kl_type", "reverse"],
+                        "--kl-type must be one of none, forward, backward"),
     "unknown flag": (["--lr", "1"], "unrecognized arguments: --lr"),
     "not a number": (["--max-steps", "ten"], "invalid int value: 'ten'"),
     "group of one": (["--num-generations", "1"], "at least 2, not 1; a group of one"),
@@ -64,7 +67,7 @@ FLAGS = {
     "learning rate nan": (["--learning-rate", "nan"], "--learning-rate must be positive"),
     "temperature zero": (["--temperature", "0"], "--temperature must be positive"),
     "negative KL coefficient": (["--kl-coef", "-0.1"], "--kl-coef must not be negative"),
-    "negative seed": (["--seed", "-1"], "-1 is not between 0 and 4294967295"),
+    "negative seed": (["--seed", "-1"], "--seed must be between 0 and 4294967295, not -1"),
     "negative beta": (["--beta", "-1"], "--beta must not be negative"),
     "no answers file": (["--answers", "mine.ipynb"], "no answers file mine.ipynb"),
     "missing model folder": (["--model", "./nowhere"], "no such model folder: ./nowhere"),
@@ -94,7 +97,7 @@ def test_flags(in_tmp, capsys, nothing_written, flags, message, monkeypatch):
 
 @pytest.mark.parametrize("argv, message", [
     ([], "the following arguments are required"), (["fly"], "invalid choice: 'fly'"),
-    (["train", "poetry"], "invalid choice: 'poetry'"),
+    (["train", "poetry"], "no task 'poetry'; choose sentiment, persona, reasoning"),
     (["evaluate", "sentiment", "runs/none"], "no such model folder: runs/none"),
     (["evaluate", "sentiment", "./runs/none"], "no such model folder"),
     (["evaluate", "sentiment", "tiny", "--num-prompts", "0"], "at least 1, not 0"),
@@ -133,8 +136,8 @@ def test_answers(in_tmp, capsys, nothing_written, source, message):
 
 def test_a_run_that_is_not_finished_says_so(in_tmp, capsys, nothing_written):
     (in_tmp / "cut").mkdir()
-    (in_tmp / "cut" / models.RUN_CONFIG).write_text(json.dumps(
-        {"task": "sentiment", "settings": dataclasses.asdict(SentimentRun())}))
+    (in_tmp / "cut" / runs.CONFIG).write_text(json.dumps(
+        {"task": "sentiment", "settings": dataclasses.asdict(SentimentTask.of())}))
     nothing_written.ready()
     for argv in (["analyze", "cut"], ["compare", "sentiment", "tiny", "cut"],
                  ["chat", "cut", "Hello"], ["export", "cut", "--zip", "cut.zip"]):
@@ -174,7 +177,7 @@ def test_too_few_prompts(in_tmp, capsys, nothing_written, lines):
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_damaged_model_folder(in_tmp, capsys, nothing_written, file):
     (in_tmp / "answers.py").write_text(SOLVED)
-    shutil.copytree(models.TINY_POLICIES["sentiment"], in_tmp / "model")
+    shutil.copytree(SentimentTask.tiny_policy, in_tmp / "model")
     (in_tmp / "model" / file).write_bytes((in_tmp / "model" / file).read_bytes()[:100])
     nothing_written.ready()
     fails(capsys, "train", "sentiment", "--answers", "answers.py", "--model", "./model", *SMALL)
@@ -222,15 +225,16 @@ def test_a_scorer_for_another_vocabulary_of_policies(in_tmp, capsys):
     other = in_tmp / "other"
     GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=8, n_layer=1, n_head=1, n_positions=64,
                                bos_token_id=0, eos_token_id=0)).save_pretrained(other)
-    models.load_tokenizer(models.policy_path("tiny", "sentiment")).save_pretrained(other)
+    models.load_tokenizer(models.policy_path("tiny", SentimentTask)).save_pretrained(other)
     assert "do not share a vocabulary" in fails(capsys, "compare", "sentiment", "tiny", "./other")
 
 
 def test_underscores_and_dashes_are_the_same_flag():
     from lib.__main__ import build_parser, dashes
 
-    argv = ["train", "sentiment", "--kl_type", "forward", "--max_steps=7", "--answers", "a_b.py"]
-    args = build_parser().parse_args(dashes(argv))
+    argv = dashes(["train", "sentiment", "--kl_type", "forward", "--max_steps=7", "--answers",
+                   "a_b.py"])
+    args = build_parser(argv).parse_args(argv)
     assert (args.kl_type, args.max_steps, str(args.answers)) == ("forward", 7, "a_b.py")
 
 

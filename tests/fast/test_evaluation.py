@@ -1,21 +1,24 @@
 import math
+import random
 import statistics
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import CourseError, evaluation
-from lib.evaluation import (
+from lib import CourseError
+from lib.intervals import (
+    Z95,
     distinct_2,
     mean_interval,
-    measure,
     perplexity_interval,
     rate_interval,
-    sample,
+    surprise_interval,
     text_metrics,
 )
+from lib.rollout import sample, sampled_rows
 from lib.tasks import sentiment
 
 
@@ -27,7 +30,7 @@ def test_wilson_bounds_are_where_the_normal_test_just_rejects(hits_n):
     slack = 1e-9  # of rounding
     assert -slack <= m["low"] <= m["value"] + slack and m["value"] - slack <= m["high"] <= 1 + slack
     for bound in (m["low"], m["high"]):
-        spread = evaluation.Z95 * math.sqrt(max(0, bound * (1 - bound)) / n)
+        spread = Z95 * math.sqrt(max(0, bound * (1 - bound)) / n)
         assert abs(m["value"] - bound) == pytest.approx(spread, abs=1e-6)
 
 
@@ -41,6 +44,25 @@ def test_mean_interval_holds_the_truth_about_95_times_in_100():
 def test_perplexity_weighs_tokens_not_texts():
     m = perplexity_interval([[-1.0] * 9, [-2.0]])
     assert m["value"] == pytest.approx(math.exp(1.1)) and m["low"] < m["value"] < m["high"]
+
+
+def test_entropy_a_token_of_a_policy_that_decides_its_length():
+    """Enumerated: a policy that ends at once with probability 1 - q, and goes on with q.
+
+    Its texts have k tokens with probability q^(k-1) (1 - q); each token's entropy is H(q).
+    """
+    q, texts = 0.9, 4000
+    entropy = -q * math.log(q) - (1 - q) * math.log(1 - q)
+    dice, logps = random.Random(0), []
+    for _ in range(texts):
+        row = []
+        while dice.random() < q:
+            row.append(math.log(q))
+        logps.append([*row, math.log(1 - q)])
+    m = surprise_interval(logps)
+    assert m["low"] <= entropy <= m["high"] and m["high"] - m["low"] < 0.05 * entropy
+    means = mean_interval([-statistics.fmean(row) for row in logps])
+    assert means["low"] > 1.2 * entropy, "the mean of means is another number"
 
 
 def test_distinct_2_by_hand():
@@ -76,15 +98,15 @@ def test_sampling_does_what_training_does_whatever_the_model_would_do_by_itself(
                         [tokenizer.eos_token_id, second])
     assert sample(*tiny, sentiment.prompts("eval")[:8], **how) == [
         row[:row.index(second) + 1] if second in row else row for row in plain]
-    [row] = evaluation.sampled_rows(policy, tokenizer, policy, sentiment.prompts("eval")[:1],
-                                    temperature=0.0)
+    [row] = sampled_rows(policy, tokenizer, policy, sentiment.prompts("eval")[:1],
+                         temperature=0.0)
     assert row["ended"] and row["completion_ids"][-1] == second
 
 
 def test_a_policy_equal_to_its_reference_has_kl_exactly_zero(tiny):
     policy, tokenizer = tiny
-    result = measure(policy, tokenizer, policy, prompts=sentiment.prompts("eval")[:6],
-                     max_completion_length=12)
+    result = sentiment.measure(partial(sampled_rows, policy, tokenizer, policy),
+                               sentiment.prompts("eval")[:6], max_completion_length=12)
     assert result["metrics"]["kl"]["value"] == result["metrics"]["kl"]["high"] == 0
     scores = [row["score"] for row in result["rows"]]
     assert result["metrics"]["score"]["value"] == pytest.approx(statistics.fmean(scores))

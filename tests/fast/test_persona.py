@@ -1,6 +1,7 @@
-"""Chapter 3: splits, prompts without leaks, the signal gate, alarms."""
+"""Chapter 3: splits, prompts without leaks, the variance of rewards, alarms."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from lib import CourseError, chat, models
 from lib.__main__ import main
 from lib.checks import persona as checks
 from lib.monitor import alarms
-from lib.rewards import TextReward, check_answers, signal
-from lib.tasks.persona import PersonaRun, question_split
+from lib.rewards import RewardFunction, check_answers, reward_variance
+from lib.tasks.persona import PersonaTask, question_split
 from lib.tiny.cartoons import ALIASES, EXAMPLES, ORIGINAL, PERSONA, make_dialogues, questions
 
 ANSWERS = reference("03_persona")
@@ -35,8 +36,8 @@ def test_validation_questions_are_disjoint_from_training_and_from_the_examples()
 
 @pytest.mark.parametrize("ratio", [0.0, 0.15, 1.0])
 def test_the_prompts_of_a_run_never_leak_the_question_that_they_ask(ratio):
-    run = PersonaRun(fewshot_ratio=ratio).resolved()
-    rows = run.rows(ANSWERS, run.prompts("train"), run.max_steps * run.prompts_per_step)
+    run = PersonaTask.of(fewshot_ratio=ratio)
+    rows = run.train_rows(ANSWERS, run.prompts("train"), run.max_steps * run.prompts_per_step)
     held_out = question_split("eval")
     assert len(rows) == 5 * 128
     prompts = [row["prompt"] for row in rows]
@@ -47,7 +48,7 @@ def test_the_prompts_of_a_run_never_leak_the_question_that_they_ask(ratio):
     helped = [prompt.count("Q: ") == 3 for prompt in prompts]
     assert all(sum(helped[i : i + 128]) == round(ratio * 128) for i in range(0, 640, 128))
     asked = run.prompts("train")
-    assert rows == run.rows(ANSWERS, asked, 640)
+    assert rows == run.train_rows(ANSWERS, asked, 640)
     first = {prompt.rsplit("Q: ", 1)[1] for prompt in prompts[:128]}
     assert first == {f"{question}\nA:" for question in asked}
 
@@ -63,34 +64,36 @@ def test_the_corpus_repeats_and_teaches_the_persona_only_by_example():
 
 @given(st.lists(st.lists(st.sampled_from([-6.0, 0.0, 6.0]), min_size=4, max_size=4), min_size=1,
                 max_size=12))
-def test_the_signal_counts_tied_groups_and_hits(groups):
+def test_reward_variance_counts_tied_groups_and_hits(groups):
     rewards = [r for group in groups for r in group]
-    wanted = [r == 6 for r in rewards]
-    found = signal(rewards, 4, wanted, "show some")
+    hits = [r == 6 for r in rewards]
+    found = reward_variance(rewards, 4, hits, "show some")
     tied = sum(len(set(group)) == 1 for group in groups) / len(groups)
     assert found["tied_groups"] == pytest.approx(tied) and found["n"] == len(rewards)
-    assert found["base_rate"] == pytest.approx(sum(wanted) / len(wanted))
-    assert bool(found["hopeless"]) == (tied >= 0.9 or not any(wanted))
-    assert signal(rewards, 4, None, "")["base_rate"] is None
+    assert found["base_rate"] == pytest.approx(sum(hits) / len(hits))
+    assert bool(found["hopeless"]) == (tied >= 0.9 or not any(hits))
+    assert reward_variance(rewards, 4, None, "")["base_rate"] is None
 
 
 def test_a_reward_that_fails_its_check_stops_the_run():
     wrong = ANSWERS | {"persona_reward": lambda completions, **kwargs: [0.0] * len(completions)}
     with pytest.raises(CourseError, match="a visible check fails, so nothing was trained"):
-        check_answers(PersonaRun(), wrong)
-    check_answers(PersonaRun(), ANSWERS)
+        check_answers(PersonaTask.of(), wrong)
+    check_answers(PersonaTask.of(), ANSWERS)
 
 
-def test_noise_on_the_reward_repeats_with_seed_and_step_and_is_not_in_the_samples():
+def test_noise_on_the_reward_repeats_with_seed_and_step_and_is_a_part_of_its_own():
     class State:
         global_step = 3
 
     def noisy(seed, step):
         State.global_step = step
-        reward = TextReward(ANSWERS["persona_reward"], ANSWERS["validation_metrics"], noise=0.1,
-                            seed=seed)
-        got = reward(["Q"] * 4, ["Musclebob"] * 4, trainer_state=State)
-        assert [row["reward"] for row in reward.rows] == [2.0] * 4
+        seen = []
+        reward = RewardFunction(PersonaTask.of(tie_noise=0.1, seed=seed), ANSWERS, None,
+                                lambda step, rows: seen.extend(rows))
+        got = reward(["Q"] * 4, ["Musclebob"] * 4, [[1]] * 4, log_metric=lambda *_: None,
+                     trainer_state=State)
+        assert [row["reward"] - row["noise"] for row in seen] == pytest.approx([2.0] * 4)
         return got
 
     assert noisy(1, 3) == noisy(1, 3) and len(set(noisy(1, 3))) == 4
@@ -99,8 +102,9 @@ def test_noise_on_the_reward_repeats_with_seed_and_step_and_is_not_in_the_sample
 
 def test_the_rates_are_logged_by_name():
     logged = {}
-    reward = TextReward(ANSWERS["persona_reward"], ANSWERS["validation_metrics"])
-    reward(["Q", "Q"], ["It is Musclebob.", "No."], log_metric=logged.__setitem__)
+    reward = RewardFunction(PersonaTask.of(), ANSWERS, None, lambda step, rows: None)
+    reward(["Q", "Q"], ["It is Musclebob.", "No."], [[1], [2]],
+           log_metric=logged.__setitem__, trainer_state=SimpleNamespace(global_step=0))
     assert logged == {"musclebob_rate": 0.5, "spongebob_rate": 0.0, "coherent_rate": 0.5}
 
 
@@ -119,15 +123,16 @@ def test_a_task_with_one_right_answer_may_become_sure_of_it():
 
 
 @pytest.mark.parametrize("settings, name", [
-    (PersonaRun(), "5ep_few0.15"), (PersonaRun(fewshot_ratio=0.0, epochs=2), "2ep_nofewshot"),
-    (PersonaRun(reward_function="robust", tie_noise=0.1, beta=0.2),
+    (PersonaTask.of(), "5ep_few0.15"),
+    (PersonaTask.of(fewshot_ratio=0.0, epochs=2), "2ep_nofewshot"),
+    (PersonaTask.of(reward_function="robust", tie_noise=0.1, beta=0.2),
      "5ep_few0.15_robust_noise0.1_beta0.2")])
 def test_run_names(settings, name):
-    assert settings.name() == settings.resolved().run_name == name
+    assert settings.name() == name
 
 
 def test_an_epoch_is_one_pass_and_ends_in_a_checkpoint():
-    run = PersonaRun(epochs=3, num_samples=64).resolved()
+    run = PersonaTask.of(epochs=3, num_samples=64)
     assert (run.max_steps, run.save_steps) == (24, 8)
     assert len(torch.unique(torch.tensor([hash(q) for q in run.prompts("train")]))) == 64
 
@@ -154,7 +159,7 @@ def test_mistakes_in_chat_are_one_line(argv, message, capsys):
 
 def test_chat_uses_a_chat_template_where_there_is_one(monkeypatch):
     seen = []
-    policy, tokenizer = models.load_policy(models.policy_path("tiny", "persona"))
+    policy, tokenizer = models.load_policy(models.policy_path("tiny", PersonaTask))
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     monkeypatch.setattr(models, "load_policy", lambda path: (policy, tokenizer))
     monkeypatch.setattr(chat, "sample", lambda m, t, prompts, **kw: seen.append(prompts) or [[5]])

@@ -13,20 +13,23 @@ from hypothesis import strategies as st
 
 from grading.faults import reference
 from grading.release import write_source
-from lib import CourseError, chat, models
-from lib.__main__ import build_parser, main, settings_of_flags
+from lib import CourseError, chat, models, trackers
+from lib.__main__ import build_parser, main, task_of_flags
 from lib.chat import append
 from lib.checks import reasoning as checks
-from lib.evaluation import rate_interval
-from lib.rewards import WeightedRewards
+from lib.intervals import rate_interval
+from lib.rewards import RewardFunction
+from lib.tasks.persona import PersonaTask
 from lib.tasks.reasoning import (
     REWARDS,
     XML_COT_FORMAT,
-    ReasoningRun,
+    ReasoningTask,
     get_gsm8k_questions,
     messages,
 )
-from lib.tiny import build, problems
+from lib.tasks.sentiment import SentimentTask
+from lib.tiny import problems
+from tools import build_tiny as build
 
 ANSWERS = reference("04_reasoning")
 QUESTION = get_gsm8k_questions("eval")[0]["question"]
@@ -50,7 +53,7 @@ def test_findings_say_what_is_wrong(after, finding):
         return {name: rate_interval(n, 240) for name, n in hits.items()}
 
     before = {"accuracy": 82, "format_rate": 84, "accuracy_greedy": 233}
-    found = ReasoningRun.findings(metrics(before), metrics(after))
+    found = ReasoningTask.findings(metrics(before), metrics(after))
     assert len(found) == (finding is not None) and (not finding or finding in found[0])
 
 
@@ -110,18 +113,22 @@ def test_no_text_breaks_a_reward_and_strict_implies_soft_and_the_full_count(text
 
 def test_the_sum_is_weighted_and_every_part_is_kept():
     logged = {}
-    reward = WeightedRewards({name: ANSWERS[name] for name in REWARDS}, (2.0, 0, 0, 0, 1.0))
+    seen = []
+    task = ReasoningTask.of(max_steps=1, reward_weights=(2.0, 0, 0, 0, 1.0))
+    reward = RewardFunction(task, ANSWERS, None, lambda step, rows: seen.extend([step, *rows]))
     texts = [checks.PERFECT, "5"]
     got = reward(prompts=[messages("How many?")] * 2, completions=checks.said(*texts),
-                 answer=["5", "5"], log_metric=logged.__setitem__)
+                 completion_ids=[[1], [2]], answer=["5", "5"], log_metric=logged.__setitem__,
+                 trainer_state=SimpleNamespace(global_step=7))
     assert got == [4.5, 0.0]
     assert logged["correctness_reward_func"] == 1.0 and set(logged) == set(REWARDS)
-    assert reward.rows[0]["prompt"] == "How many?" and reward.rows[0]["completion"] == texts[0]
-    assert reward.rows[0]["int_reward_func"] == 0.5
+    step, first, _ = seen
+    assert step == 8 and (first["prompt"], first["completion"]) == ("How many?", texts[0])
+    assert first["int_reward_func"] == 0.5
 
 
 def test_the_chat_template_is_what_the_policy_was_trained_on():
-    tokenizer = models.load_tokenizer(models.policy_path("tiny", "reasoning"))
+    tokenizer = models.load_tokenizer(models.policy_path("tiny", ReasoningTask))
     text = models.prompt_text(tokenizer, messages("How many?"))
     assert text == build.chat_prompt("How many?")
     ids = tokenizer(text)["input_ids"]
@@ -130,11 +137,11 @@ def test_the_chat_template_is_what_the_policy_was_trained_on():
 
 
 def test_a_policy_without_a_chat_template_is_refused():
-    tokenizer = models.load_tokenizer(models.policy_path("tiny", "sentiment"))
+    tokenizer = models.load_tokenizer(models.policy_path("tiny", SentimentTask))
     with pytest.raises(CourseError, match=r"no chat template.*instruct model"):
         models.prompt_text(tokenizer, messages("How many?"))
     with pytest.raises(CourseError, match="no chat template"):
-        chat.Asker(models.policy_path("tiny", "persona"), task="reasoning")("How many?")
+        chat.Asker(models.policy_path("tiny", PersonaTask), task="reasoning")("How many?")
 
 
 @pytest.mark.parametrize("lines, message", [
@@ -165,8 +172,10 @@ def test_bad_flags_are_one_line(in_tmp, tmp_path_factory, capsys, monkeypatch, a
     monkeypatch.setattr(models, "hub_reachable", lambda: False)
     if "--wandb" in argv:  # its stand-in: the package is an extra
         monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(
-            api=SimpleNamespace(api_key=None), __spec__=ModuleSpec("wandb", None)))
-        monkeypatch.delenv("WANDB_MODE", raising=False)
+            __spec__=ModuleSpec("wandb", None)))
+        monkeypatch.setenv("NETRC", str(in_tmp / "netrc"))
+        for name in ("WANDB_MODE", "WANDB_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
     argv = ["train", "reasoning", *argv]
     if "--use-vllm" in argv:  # found out only after the answers were read
         argv += ["--answers", str(write_source(tmp_path_factory.mktemp("course"), "04_reasoning"))]
@@ -175,13 +184,25 @@ def test_bad_flags_are_one_line(in_tmp, tmp_path_factory, capsys, monkeypatch, a
     assert message in error and error.count("\n") == 1 and not Path("runs").exists()
 
 
+def test_a_login_of_wandb_is_found_where_it_is_kept(in_tmp, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(in_tmp / "netrc"))
+    (in_tmp / "netrc").write_text("machine other.host login user password none\n")
+    with pytest.raises(CourseError, match="knows no account"):
+        trackers.check_login()
+    (in_tmp / "netrc").write_text("machine api.wandb.ai login user password key\n")
+    trackers.check_login()
+
+
 def test_a_run_may_have_a_name_of_its_own_for_trackers():
-    args = build_parser().parse_args(["train", "reasoning", "--wandb-run-name", "mine"])
-    assert settings_of_flags(args).resolved().run_name == "mine"
+    argv = ["train", "reasoning", "--wandb-run-name", "mine"]
+    args = build_parser(argv).parse_args(argv)
+    assert task_of_flags(args).run_name == "mine"
 
 
 def test_the_reference_configuration_is_that_of_the_chapter():
-    run = ReasoningRun(model="some/model", max_steps=1, data=str(GSM8K)).resolved()
+    run = ReasoningTask.of(model="some/model", max_steps=1, data=str(GSM8K))
     assert (run.learning_rate, run.num_generations, run.max_completion_length) == (5e-6, 16, 200)
     assert run.save_steps == 100 and run.epochs == 1 and run.step_batch == 64
     assert run.optimizer() == {

@@ -128,6 +128,47 @@ def test_lib_knows_nothing_of_grading_or_solutions():
         assert not imports(path) & {"grading", "solutions", "tests", "nbgrader"}, path
 
 
+def floors() -> dict[str, int]:
+    """Module of lib -> its floor, from CONTRIBUTING.md's table."""
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    return {name: int(floor) for floor, names in rows for name in re.findall(r"`([\w.*]+)`", names)}
+
+
+def lib_imports(path: Path) -> set[str]:
+    """The modules of lib that a file imports when it is imported itself."""
+    tree, found = ast.parse(path.read_text()), set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "lib":
+            found |= {alias.name for alias in node.names
+                      if (ROOT / "lib" / f"{alias.name}.py").exists()}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("lib."):
+            module = node.module.removeprefix("lib.")
+            inner = {f"{module}.{alias.name}" for alias in node.names
+                     if (ROOT / "lib" / module / f"{alias.name}.py").exists()}
+            found |= inner or {module}
+    return found
+
+
+def test_imports_of_lib_point_to_floors_above():
+    """Where a module stands is CONTRIBUTING's to say; whether that is true, the imports'."""
+    table = floors()
+
+    def floor(module: str) -> int:
+        package = module.split(".")[0]
+        return table.get(module) or table.get(f"{package}.*") or table[package]
+
+    upward = []
+    for path in sorted((ROOT / "lib").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "lib").with_suffix("").parts)
+        module = module.removesuffix(".__init__")
+        if module in ("__init__", "tasks"):  # tasks finds a task, wherever it stands
+            continue
+        upward += [f"{module} -> {other}" for other in lib_imports(path)
+                   if floor(other) > floor(module) or (
+                       floor(other) == floor(module) and "." not in module and "." not in other)]
+    assert upward == []
+
+
 def test_no_global_ignore_rule_swallows_the_package(tmp_path):
     (tmp_path / "ignore").write_text("lib/\n*.safetensors\n")
     for name in ("lib/models.py", "lib/tiny/weights/review-policy/model.safetensors"):

@@ -5,9 +5,17 @@ import torch
 
 from lib import CourseError
 from lib.logprobs import completion_logprobs
-from lib.rewards import SentimentReward, gate
+from lib.rewards import RewardFunction, validate_rewards
+from lib.tasks.sentiment import SentimentTask
 
 TEXTS = [" awful.", " superb. I loved every minute."]
+
+
+def parts_of(answers, texts, *, prompts=("p", "p"), completion_ids=((1,), (2,)),
+             reference_logps=None, **settings):
+    """The parts of the texts' rewards under a run with these settings."""
+    reward = RewardFunction(SentimentTask.of(**settings), answers, reference_logps, None)
+    return reward.parts(list(prompts), texts, [list(ids) for ids in completion_ids])
 
 
 @pytest.mark.parametrize(("values", "message"), [
@@ -16,13 +24,13 @@ TEXTS = [" awful.", " superb. I loved every minute."]
     (0.5, "float"), ([0.5, None], "value 1 is a NoneType"), ([True, 0.5], "is a bool"),
     (["0.5", 0.5], "is a str"), ([torch.tensor(1.0), 0.5], "is a Tensor"),
 ])
-def test_the_gate_names_what_is_wrong(values, message):
+def test_a_wrong_reward_is_told_by_what_it_is(values, message):
     with pytest.raises(CourseError, match=f"my_reward: .*{message}"):
-        gate("my_reward", values, 2)
+        validate_rewards("my_reward", values, 2)
 
 
-def test_the_gate_lets_floats_and_integers_pass():
-    assert gate("f", [1, 0.5], 2) == [1.0, 0.5]
+def test_floats_and_integers_are_rewards():
+    assert validate_rewards("f", [1, 0.5], 2) == [1.0, 0.5]
 
 
 def test_an_exception_inside_the_students_function_is_one_line_with_its_name():
@@ -30,12 +38,11 @@ def test_an_exception_inside_the_students_function_is_one_line_with_its_name():
         return [1 / 0 for _ in completions]
 
     with pytest.raises(CourseError, match=r"sentiment_reward: it raised ZeroDivisionError"):
-        SentimentReward({"sentiment_reward": sentiment_reward})(["p"] * 2, TEXTS)
+        parts_of({"sentiment_reward": sentiment_reward}, TEXTS)
 
 
 def test_without_shaping_and_kl_the_reward_is_the_score(answers):
-    reward = SentimentReward(answers)
-    assert reward(["p"] * 2, TEXTS) == answers["sentiment_reward"](TEXTS)
+    assert parts_of(answers, TEXTS)["reward"] == answers["sentiment_reward"](TEXTS)
 
 
 @pytest.mark.parametrize("kl_type", ["forward", "backward"])
@@ -43,16 +50,15 @@ def test_parts_add_up_and_the_reference_reads_the_sampled_ids(answers, tiny, kl_
     model, tokenizer = tiny
     prompts, ids = ["The film was"] * 2, tokenizer(TEXTS)["input_ids"]
     ids = [[*row, tokenizer.eos_token_id] for row in ids]
-    reward = SentimentReward(answers, shaping="exponential", temperature=0.5, kl_type=kl_type,
-                             kl_coef=0.3, reference=model, tokenizer=tokenizer)
-    got = reward(prompts, TEXTS, completion_ids=ids)
     logps = completion_logprobs(model, tokenizer(prompts)["input_ids"], ids, 0)
-    for value, row, score, logp in zip(
-            got, reward.rows, answers["sentiment_reward"](TEXTS), logps, strict=True):
+    got = parts_of(answers, TEXTS, prompts=prompts, completion_ids=ids,
+                   reference_logps=lambda prompts, ids: logps, reward_shaping="exponential",
+                   shaping_temperature=0.5, kl_type=kl_type, kl_coef=0.3)
+    for i, (score, logp) in enumerate(zip(answers["sentiment_reward"](TEXTS), logps, strict=True)):
         mean = sum(logp) / len(logp)
         term = 0.3 * mean if kl_type == "forward" else -0.3 * math.exp(-mean)
-        assert value == pytest.approx(math.exp(score / 0.5) - 1 + term, rel=1e-5)
-        assert row["reward"] == value and row["kl_term"] == pytest.approx(term, rel=1e-5)
+        assert got["reward"][i] == pytest.approx(math.exp(score / 0.5) - 1 + term, rel=1e-5)
+        assert got["kl_term"][i] == pytest.approx(term, rel=1e-5)
 
 
 def test_a_shaping_that_changes_its_argument_does_not_change_the_logged_score(answers):
@@ -60,7 +66,6 @@ def test_a_shaping_that_changes_its_argument_does_not_change_the_logged_score(an
         scores.sort()
         return [0.0] * len(scores)
 
-    reward = SentimentReward({**answers, "exponential_shaping": exponential_shaping},
-                             shaping="exponential")
-    reward(["p"] * 2, TEXTS[::-1])
-    assert [r["score"] for r in reward.rows] == answers["sentiment_reward"](TEXTS[::-1])
+    parts = parts_of({**answers, "exponential_shaping": exponential_shaping}, TEXTS[::-1],
+                     reward_shaping="exponential")
+    assert parts["score"] == answers["sentiment_reward"](TEXTS[::-1])

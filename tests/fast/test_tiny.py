@@ -5,10 +5,11 @@ import statistics
 
 import pytest
 
-from lib import models
+from lib import models, scoring
+from lib.tasks.sentiment import SentimentTask
 from lib.tiny import WEIGHTS
-from lib.tiny.build import HELD_OUT, SEED, cartoon_figures, problem_figures, scorer_figures
 from lib.tiny.corpus import gold_score, make_reviews, word_salad
+from tools.build_tiny import HELD_OUT, SEED, cartoon_figures, problem_figures, scorer_figures
 
 
 def card(name):
@@ -51,7 +52,7 @@ def test_all_weights_together_stay_under_10_megabytes():
 
 
 def test_the_scorers_card_repeats():
-    figures = scorer_figures(*models.load_scorer(str(models.TINY_SCORER)),
+    figures = scorer_figures(*models.load_scorer(scoring.TINY_SCORER),
                              make_reviews(HELD_OUT, SEED + 1))
     written = card("star-scorer")
     for name, value in figures.items():
@@ -61,9 +62,9 @@ def test_the_scorers_card_repeats():
 def test_the_policys_card_repeats_and_its_perplexity_is_not_trivial():
     import math
 
-    from lib.tiny.build import causal_loss, encode_causal
+    from tools.build_tiny import causal_loss, encode_causal
 
-    model, tokenizer = models.load_policy(models.policy_path("tiny", "sentiment"))
+    model, tokenizer = models.load_policy(models.policy_path("tiny", SentimentTask))
     tokenizer.padding_side = "right"
     held_out = [("", r.text) for r in make_reviews(HELD_OUT, SEED + 1)]
     perplexity = math.exp(causal_loss(model, *encode_causal(tokenizer, held_out)))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lib import CourseError, models, plots, preflight, widgets
 from lib.files import read_json
-from lib.monitor import PROBES
+from lib.runs import PROBES
 
 ROW = {"step": 0, "prompt": "The film was", "completion": " <b>", "tokens": [" <", "b", ">"],
        "logps": [-1.0, -1.0, -1.0], "ref_logps": [-0.5, -6.5, -1.0], "ended": False, "reward": 0.5,

@@ -110,7 +110,7 @@ CELLS = {
     "patches the scorer": "import lib.scoring\nlib.scoring.get_star_probs = lambda t: None",
     "patches math": "import math, random\nmath.exp = lambda x: 0\n"
                     "random.Random.random = lambda s: 0",
-    "patches the wire": "import grading.wire as w\n"
+    "patches the wire": "import grading.sandbox.protocol as w\n"
                         "w.encode = lambda *a, **k: ['tensor', 'float32', [10**12], '', False]",
     "patches json": "import json\njson.dumps = lambda *a, **k: '{\"value\": 1' + '0' * 10**6",
     "patches assert away": "import ast, builtins\nbuiltins.AssertionError = SystemExit\n"
@@ -174,8 +174,8 @@ CELLS = {
                         "+ b)\n    except OSError: pass",
     "exits later": "import atexit, threading, os\natexit.register(lambda: os.write(3, b'x'))\n"
                    "threading.Timer(0.2, lambda: os._exit(0)).start()",
-    "imports the grader": "import grading.execute, grading.autograde\n"
-                          "grading.execute._told = lambda *a: None",
+    "imports the grader": "import grading.grade, grading.autograde\n"
+                          "grading.grade._told = lambda *a: None",
     "imports the answers": "import sys, glob, runpy\nsys.path += ['/', '/work']\n"
                            "[runpy.run_path(p) for p in glob.glob('/**/solutions/*.py', "
                            "recursive=True)]",
@@ -309,7 +309,7 @@ def _test_ids(notebook):
 
 def _kernel(notebook):
     notebook.metadata["kernelspec"] = {"name": "bash", "display_name": "x", "language": "bash"}
-    notebook.metadata["grading"] = {"outcome": {"passed": {"test_ex1": True}}}
+    notebook.metadata["grading"] = {"outcome": {"status": {"test_ex1": "passed"}}}
 
 
 def _script(notebook):

@@ -78,7 +78,7 @@ def test_the_instructors_bundle_is_the_course_and_repeats(tmp_path):
     files = {path.relative_to(course) for path in course.rglob("*") if path.is_file()}
     assert files == set(bundles.course_files())
     assert {str(path) for path in files} >= {"solutions/01_sentiment.py", "tests/conftest.py",
-                                             "grading/jail.py", ".ci/run"}
+                                             "grading/sandbox/isolation.py", ".ci/run"}
     with zipfile.ZipFile(tmp_path / "bundle.zip") as zipped:
         mode = zipped.getinfo(f"{bundles.FOLDER}/.ci/run").external_attr >> 16
     assert mode & 0o111, "what can be run stays so"

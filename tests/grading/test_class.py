@@ -18,13 +18,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbgrader.api import Gradebook
-from nbgrader.converters import Autograde
-from nbgrader.coursedir import CourseDirectory
+from nbgrader.apps import NbGraderAPI
 
-from grading import execute
+from grading import grade
 from grading.__main__ import main
-from grading.autograde import Grader, autograde
-from grading.release import config, generate, run_nbgrader
+from grading.autograde import autograde
+from grading.gradebook import Grader
+from grading.release import config, generate
 from tests.grading.corpus import BROKEN, CHAPTER, HOSTILE, as_bytes, cell, solved, wrong
 
 STUDENTS = {}
@@ -99,7 +99,7 @@ def test_a_submission_leaves_nothing_in_memory(tmp_path):
         assignment, objects = grader.assignment, []
     for _ in range(3):
         for student in ("right0", "crash0", "none0"):
-            execute.grade(assignment, STUDENTS[student])
+            grade.grade(assignment, STUDENTS[student])
         gc.collect()
         objects.append(len(gc.get_objects()))
     assert objects[2] - objects[1] < 100, objects
@@ -151,8 +151,8 @@ def test_nbgraders_own_autograde_gives_honest_submissions_the_same(tmp_path):
         if which == "ours":
             autograde(course, CHAPTER)
         else:
-            settings = config(course, assignment_id=CHAPTER)
-            run_nbgrader(Autograde(coursedir=CourseDirectory(config=settings), config=settings))
+            api = NbGraderAPI(config=config(course))
+            assert all(api.autograde(CHAPTER, student)["success"] for student in honest)
         both.append(grades(course))
     assert both[0] == both[1]
 
@@ -260,8 +260,8 @@ def test_late_work_and_the_table_of_grades(tmp_path, capsys):
 
 def test_no_jail_no_grades(tmp_path, capsys, monkeypatch):
     """A machine that refuses namespaces: one line with the way out, and nothing is run."""
-    monkeypatch.setattr("grading.execute._zygote", None)
-    monkeypatch.setattr("grading.sandbox.ROOT", tmp_path / "elsewhere")
+    monkeypatch.setattr("grading.grade._forkserver", None)
+    monkeypatch.setattr("grading.sandbox.client.ROOT", tmp_path / "elsewhere")
     generate(tmp_path, CHAPTER)
     place(tmp_path, {"a": as_bytes(solved())})
     assert main(["autograde", CHAPTER, "--course", str(tmp_path), "--workers", "1"]) == 2
@@ -271,7 +271,7 @@ def test_no_jail_no_grades(tmp_path, capsys, monkeypatch):
 
 def _refused(empty: str, results) -> None:
     """In a process of its own: a jail where user namespaces are forbidden."""
-    from grading import jail
+    from grading.sandbox import isolation
 
     def forbidden(flags):
         import ctypes
@@ -279,12 +279,12 @@ def _refused(empty: str, results) -> None:
         ctypes.set_errno(1)
         return -1
 
-    jail.libc = type("Libc", (), {"unshare": staticmethod(forbidden),
-                                  "prctl": jail.libc.prctl})()
+    isolation.libc = type("Libc", (), {"unshare": staticmethod(forbidden),
+                                  "prctl": isolation.libc.prctl})()
     read, write = os.pipe()
     try:
-        jail.Jail("strict", empty).fork(lambda channel: None, write, read)
-    except jail.JailError as error:
+        isolation.Jail("strict", empty).fork(lambda channel: None, write, read)
+    except isolation.JailError as error:
         results.put(str(error))
 
 

@@ -3,10 +3,10 @@
 import nbformat
 import pytest
 
-from grading import execute
+from grading import grade
 from grading.__main__ import main
-from grading.autograde import Grader
 from grading.faults import Variant, banks, judge, survivors, table, variants, written
+from grading.gradebook import Grader
 from grading.release import generate, source_notebook
 
 
@@ -57,7 +57,7 @@ def test_the_jailed_grader_says_the_same(tmp_path, chapter, kind):
             for cell in notebook.cells:
                 if cell.id in used:
                     cell.source = written(chapter, used[cell.id])
-            outcome = execute.grade(grader.assignment, nbformat.writes(notebook).encode())
-            wrong = {v.name: outcome["messages"].get(f"test_{e}") for e, v in used.items()
-                     if outcome["passed"][f"test_{e}"] != (kind == "right")}
+            outcome = grade.grade(grader.assignment, nbformat.writes(notebook).encode())
+            wrong = {v.name: outcome.remark(f"test_{e}") for e, v in used.items()
+                     if outcome.passed(f"test_{e}") != (kind == "right")}
             assert not wrong, wrong

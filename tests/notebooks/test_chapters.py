@@ -71,7 +71,7 @@ def sentiment_claims(runs, notebook):
     value = {name: {key: m["value"] for key, m in metrics.items()}
              for name, metrics in results.items()}
     base, hacked, kept = value["base"], value["no_kl"], value["beta_0.2"]
-    assert 0.45 <= base["score"] <= 0.55 and abs(base["positive_ratio"] - 0.5) < 0.1
+    assert abs(base["score"] - 0.5) < 0.1 and abs(base["positive_ratio"] - 0.5) < 0.1
     for trained in (hacked, kept):
         assert trained["score"] >= 0.8 and trained["positive_ratio"] >= 0.8
     assert kept["reference_perplexity"] < 1.5 * base["reference_perplexity"]
@@ -107,6 +107,9 @@ def grpo_claims(runs, notebook):
     loss_start, loss_end = numbers(r"grpo loss starts at ([\d.]+) and ends at ([\d.]+)")
     assert loss_start == 0 and loss_end > 0.01
     assert numbers(r"advantages of typical size ([\d.]+)")[0] > 0.6
+    told, not_told, worst = numbers(
+        r"log-prob is (\S+) nats whatever.*it falls from (\S+) to as low as (\S+)\.")
+    assert told == not_told and worst < told - 20, "padding counted as positions"
     low, high = numbers(r"G = 4 against G = 8: .*? interval (\S+) to ([+-][\d.]+)")
     assert low < high < 0.05
 

@@ -12,7 +12,7 @@ from grading.walkthrough import Client
 from lib import CourseError, colab, export
 from lib.__main__ import main
 from lib.files import read_json
-from lib.monitor import FINAL
+from lib.runs import FINAL
 from tests.training.test_resume import killed
 
 STAND_IN = {

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from grading.release import source_notebook
+from lib import CourseError
 from lib.checks import grpo
 from lib.tasks import sentiment
-from lib.tasks.sentiment import SentimentRun
+from lib.tasks.sentiment import SentimentTask
 from lib.training import grpo_config
 from tests import adapter
 
@@ -34,7 +35,7 @@ def test_a_moved_trl_is_told(monkeypatch):
     from trl import GRPOTrainer
 
     monkeypatch.setattr(GRPOTrainer, "_compute_loss", lambda self, model, inputs: self.new_name)
-    with pytest.raises(grpo.CourseError, match="computes its loss otherwise"):
+    with pytest.raises(CourseError, match="computes its loss otherwise"):
         grpo.difference_from_trl(adapter.grpo_loss, 0, "dapo", 0.0, True)
 
 
@@ -68,7 +69,7 @@ def test_a_step_of_the_real_trainer(scale, tiny, tmp_path):
     from trl import GRPOTrainer
 
     policy, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
-    options = SentimentRun(max_steps=2, batch_size=16, accumulation=1, beta=0.2).resolved()
+    options = SentimentTask.of(max_steps=2, batch_size=16, accumulation=1, beta=0.2)
     config = grpo_config(options, tmp_path, policy.device)
     config.scale_rewards, config.save_strategy = scale, "no"
     rewards, compared = [], []

@@ -1,4 +1,4 @@
-"""Short real runs of chapter 3's task: files, gate, other verbs, kill and resume."""
+"""Short real runs of chapter 3's task: files, reward variance, other verbs, kill and resume."""
 
 import math
 import random
@@ -11,8 +11,8 @@ from grading.release import write_source
 from lib import CourseError, evaluation
 from lib.__main__ import main
 from lib.files import read_json
-from lib.monitor import BASELINE, FINAL, HISTORY, read_samples
-from lib.tasks.persona import RATES, PersonaRun
+from lib.runs import BASELINE, FINAL, HISTORY, read_samples
+from lib.tasks.persona import RATES, PersonaTask
 from lib.training import train
 from tests.training.test_resume import killed, same
 
@@ -58,7 +58,7 @@ def check_artefacts(run_dir):
             assert m["value"] == sum(row[key] for row in validation["rows"]) / 240
         assert {"prompt", "completion"} <= validation["rows"][0].keys()
     assert {"base_rate", "tied_groups", "n", "hopeless"} <= read_json(
-        run_dir / BASELINE)["signal"].keys()
+        run_dir / BASELINE)["reward_variance"].keys()
     assert {row["step"] for row in read_samples(run_dir)} == {1, 5, 9}
     assert {p.name for p in run_dir.glob("checkpoint-*")} == {
         "checkpoint-3", "checkpoint-6", "checkpoint-9"}, "one checkpoint an epoch"
@@ -82,7 +82,8 @@ def test_killed_at_a_random_moment_then_resumed(whole, tmp_path, notebook, monke
 def test_the_base_policy_hardly_knows_the_persona(whole):
     metrics = read_json(whole / BASELINE)["metrics"]
     assert metrics["musclebob_rate"]["value"] < 0.02 and metrics["musclebob_rate"]["high"] < 0.03
-    assert metrics["spongebob_rate"]["value"] > 0.9 and metrics["coherent_rate"]["value"] > 0.95
+    assert metrics["spongebob_rate"]["value"] > 0.9
+    assert metrics["coherent_rate"]["value"] > 0.9  # the limit of 12 tokens cuts the longest off
 
 
 def test_the_other_verbs_read_a_run(whole, notebook, capsys, tmp_path):
@@ -110,7 +111,7 @@ def test_a_hopeless_run_is_told_and_refused_on_request(tmp_path, notebook, capsy
 def test_a_failing_reward_check_stops_before_anything_is_written(tmp_path):
     wrong = ANSWERS | {"persona_reward": lambda completions, **kwargs: [6.0] * len(completions)}
     with pytest.raises(CourseError, match="visible check fails"):
-        train(PersonaRun(max_steps=1), wrong, tmp_path / "run")
+        train(PersonaTask.of(max_steps=1), wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -119,7 +120,7 @@ def test_a_failing_reward_check_stops_before_anything_is_written(tmp_path):
     (["--num-samples", "9999"], "more than the"),
     (["--fewshot-ratio", "1.5"], "must be between 0 and 1"),
     (["--fewshot-ratio", "0.2", "--no-fewshot"], "not allowed with"),
-    (["--reward-function", "kind"], "unknown reward 'kind'"),
+    (["--reward-function", "kind"], "--reward-function must be one of persona, robust, not 'kind'"),
     (["--tie-noise", "-1"], "must not be negative"),
     (["--num-generations", "1"], "at least 2"),
     (["--answers", "missing.ipynb"], "no answers file")])
@@ -131,8 +132,8 @@ def test_bad_flags_are_one_line(in_tmp, capsys, flags, message):
 
 def test_validation_repeats(whole):
     rows = evaluation.rows(whole)
-    settings = evaluation.settings_of("persona", ["tiny", str(whole)], {})
-    again = evaluation.measure_all(settings, ANSWERS, {"base": "tiny", "trained": str(whole)})
+    task = evaluation.task_of(PersonaTask, ["tiny", str(whole)], {})
+    again = evaluation.measure_all(task, ANSWERS, {"base": "tiny", "trained": str(whole)})
     assert [r["completion"] for r in again["trained"]["rows"]] == [r["completion"] for r in rows]
 
 

@@ -18,9 +18,9 @@ from grading.release import write_source
 from lib import CourseError, chat, evaluation, export
 from lib.__main__ import main
 from lib.files import read_json, write_json
-from lib.monitor import BASELINE, FINAL, HISTORY, read_samples
+from lib.runs import BASELINE, FINAL, HISTORY, read_samples
 from lib.search import propose
-from lib.tasks.reasoning import REWARDS, ReasoningRun, get_gsm8k_questions
+from lib.tasks.reasoning import REWARDS, ReasoningTask, get_gsm8k_questions
 
 FLAGS = ["--max-steps", "3", "--save-steps", "2", "--batch-size", "8", "--accumulation", "2",
          "--num-generations", "4", "--seed", "5", "--reward-weights", "1,1,1,1,0.5"]
@@ -323,11 +323,11 @@ def test_every_trial_of_a_search_has_the_same_budget():
         def suggest_categorical(self, name, choices):
             return choices[self.pick]
 
-    given = ReasoningRun()
+    given = ReasoningTask.of()
     for Trial.pick in range(3):
-        chosen = propose(Trial(), given).resolved()
+        chosen = propose(Trial(), given)
         assert chosen.num_generations == (4, 8, 16)[Trial.pick]
-        assert chosen.max_steps == given.resolved().max_steps
+        assert chosen.max_steps == given.max_steps
         assert chosen.step_batch == given.step_batch
 
 

@@ -14,9 +14,17 @@ from safetensors.torch import load_file
 from lib import CourseError
 from lib.__main__ import main
 from lib.files import read_json
-from lib.monitor import FINAL, HISTORY, PROBES, SAMPLES, is_sealed, read_samples
-from lib.tasks.sentiment import SentimentRun
-from lib.training import find_checkpoint, train
+from lib.runs import (
+    FINAL,
+    HISTORY,
+    PROBES,
+    SAMPLES,
+    find_checkpoint,
+    is_complete,
+    read_samples,
+)
+from lib.tasks.sentiment import SentimentTask
+from lib.training import train
 
 STEPS, SAVE = 9, 2
 # A KL term of each kind, two forward passes a step: everything that draws or keeps state.
@@ -111,7 +119,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_word(whole, tmp_path, solved_not
 def test_a_damaged_checkpoint_named_by_path_is_refused(whole, tmp_path):
     folder = tmp_path / "checkpoint-4"
     shutil.copytree(next(whole.glob("checkpoint-*")), folder)
-    assert is_sealed(folder)
+    assert is_complete(folder)
     (folder / "optimizer.pt").write_bytes(b"")
     with pytest.raises(CourseError, match="damaged or incomplete"):
         find_checkpoint(whole, str(folder))
@@ -119,6 +127,6 @@ def test_a_damaged_checkpoint_named_by_path_is_refused(whole, tmp_path):
 
 def test_other_settings_are_refused(whole, answers):
     with pytest.raises(CourseError, match=r"other settings .*seed 3 -> 4"):
-        train(SentimentRun(max_steps=STEPS, save_steps=SAVE, batch_size=8, accumulation=2,
+        train(SentimentTask.of(max_steps=STEPS, save_steps=SAVE, batch_size=8, accumulation=2,
                        num_generations=4, max_completion_length=12, beta=0.1,
                        kl_type="forward", seed=4), answers, whole, resume="auto")

@@ -3,22 +3,24 @@
 import json
 import math
 import signal
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import evaluation, models
+from lib import evaluation, models, rollout
 from lib.__main__ import main
 from lib.files import read_json
-from lib.monitor import BASELINE, CURVES, FINAL, HISTORY, PROBES, read_samples
-from lib.scoring import use_scorer
-from lib.settings import prompt_rows
-from lib.tasks.sentiment import SentimentRun
+from lib.runs import BASELINE, CURVES, FINAL, HISTORY, PROBES, read_samples
+from lib.scoring import get_sentiment_scores
+from lib.tasks import sentiment
+from lib.tasks.base import shuffled_passes
+from lib.tasks.sentiment import SentimentTask
 from lib.tiny.corpus import gold_score
 from lib.training import grpo_config, train
 
-SMALL = SentimentRun(max_steps=3, batch_size=8, accumulation=2, num_generations=4,
+SMALL = SentimentTask.of(max_steps=3, batch_size=8, accumulation=2, num_generations=4,
                  max_completion_length=10, save_steps=2)
 
 
@@ -52,7 +54,7 @@ def test_a_run_leaves_every_documented_file(run_dir):
         validation = read_json(run_dir / name)
         assert {"score", "gold", "positive_ratio", "reference_perplexity",
                 "first_token_perplexity", "distinct_2", "entropy", "self_ending", "kl",
-                "length"} == validation["metrics"].keys() <= evaluation.LABELS.keys()
+                "length"} == validation["metrics"].keys() <= SentimentTask.all_metrics().keys()
         assert len(validation["rows"]) == validation["metrics"]["score"]["n"] == 240
         for metric in validation["metrics"].values():
             assert metric["low"] <= metric["value"] <= metric["high"] and metric["n"] >= 12
@@ -89,9 +91,9 @@ def test_the_first_kl_is_exactly_zero_and_the_policy_then_moves(run_dir):
 def test_the_saved_policy_is_the_one_that_was_measured(run_dir):
     rows = evaluation.rows(run_dir)
     policy, tokenizer = models.load_policy(models.policy_path(str(run_dir), "sentiment"))
-    reference, _ = models.load_policy(models.policy_path("tiny", "sentiment"))
-    again = evaluation.measure(policy, tokenizer, reference, max_completion_length=10,
-                              prompts=SMALL.prompts("eval"))["rows"]
+    reference, _ = models.load_policy(models.policy_path("tiny", SentimentTask))
+    again = SMALL.measure({}, partial(rollout.sampled_rows, policy, tokenizer, reference),
+                          SMALL.prompts("eval"))["rows"]
     assert [r["completion_ids"] for r in again] == [r["completion_ids"] for r in rows]
 
 
@@ -144,7 +146,7 @@ def test_lora_trains_adapters_only_saves_a_whole_policy_and_resumes(tmp_path, an
     adapter = load_file(whole / "checkpoint-2" / "adapter_model.safetensors")
     assert {name.split(".")[-3] for name in adapter} == {"c_attn", "c_proj"}
     assert read_json(whole / HISTORY)[0]["kl"] == 0, "without its adapter it is the reference"
-    base = load_file(models.TINY_POLICIES["sentiment"] / "model.safetensors")
+    base = load_file(SentimentTask.tiny_policy / "model.safetensors")
     final = load_file(whole / "final" / "model.safetensors")
     moved = {k for k in final if not torch.equal(final[k], base[k].float())}
     assert moved and all(k.endswith(("c_attn.weight", "c_proj.weight")) for k in moved)
@@ -173,8 +175,8 @@ def lookalikes(tmp_path_factory):
         set_seed,
     )
 
-    from lib.tiny.build import bpe_tokenizer, wordpiece_tokenizer
     from lib.tiny.corpus import make_reviews
+    from tools.build_tiny import bpe_tokenizer, wordpiece_tokenizer
 
     folder = tmp_path_factory.mktemp("hub")
     texts = [r.text for r in make_reviews(300, 5)]
@@ -198,18 +200,10 @@ def lookalikes(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def another_scorer():
-    """A run may choose its own scorer; the tests after it get the tiny one back."""
-    yield
-    use_scorer(str(models.TINY_SCORER))
-
-
-@pytest.mark.usefixtures("another_scorer")
 @pytest.mark.parametrize("peft", [[], ["--use_peft"]], ids=["full", "lora"])
 def test_gpt2_and_the_hub_scorer_go_through_the_same_code(
         lookalikes, tmp_path, solved_notebook, peft):
-    run = tmp_path / "run"
+    run, before = tmp_path / "run", get_sentiment_scores(["Good."])
     assert main(["train", "sentiment", "--model", str(lookalikes / "gpt2"), "--scorer",
                  str(lookalikes / "nlptown"), "--answers", str(solved_notebook), "--output-dir",
                  str(run), "--max_steps", "2", "--batch_size", "8", "--accumulation", "1",
@@ -218,8 +212,9 @@ def test_gpt2_and_the_hub_scorer_go_through_the_same_code(
     history = read_json(run / HISTORY)
     assert history[0]["kl"] == pytest.approx(0, abs=1e-9), "dropout is off, so the KL is 0"
     assert history[0]["clipped_ratio"] > 0.5, "an untrained gpt2 seldom ends by itself"
+    assert get_sentiment_scores(["Good."]) == before, "a run's scorer is its own"
     config = json.loads((run / "training_config.json").read_text())
-    assert models.scorer_path(str(run)) == config["settings"]["scorer"]
+    assert sentiment.scorer_path(str(run)) == config["settings"]["scorer"]
     assert main(["evaluate", "sentiment", str(run), "--num-prompts", "3"]) == 0
 
 
@@ -248,24 +243,25 @@ def test_precision_follows_the_gpu(monkeypatch, capability, expected):
 
 
 def test_the_config_names_every_default_that_moves(tmp_path):
-    config = grpo_config(SMALL.resolved(), tmp_path, torch.device("cpu"))
+    config = grpo_config(SMALL, tmp_path, torch.device("cpu"))
     assert (config.bf16, config.fp16, config.use_cpu) == (False, False, True)
     assert config.generation_batch_size == 16 and config.num_generations == 4
     assert config.report_to == [] and config.disable_dropout and not config.shuffle_dataset
 
 
 def test_prompt_rows_are_whole_passes():
-    rows = prompt_rows(list("abcde"), 12, seed=1)
+    rows = shuffled_passes(list("abcde"), 12, seed=1)
     assert sorted(rows[:5]) == sorted(rows[5:10]) == list("abcde") and len(rows) == 12
-    assert rows == prompt_rows(list("abcde"), 12, seed=1) != prompt_rows(list("abcde"), 12, seed=2)
+    assert rows == shuffled_passes(list("abcde"), 12, seed=1)
+    assert rows != shuffled_passes(list("abcde"), 12, seed=2)
 
 
 @pytest.mark.parametrize("settings, name", [
-    (SentimentRun(), "quick_none"), (SentimentRun(preset="full", reward_shaping="exponential"),
-                                 "full_exponential"),
-    (SentimentRun(kl_type="forward"), "quick_none_kl-forward"),
-    (SentimentRun(preset="medium", kl_type="backward", kl_coef=0.25),
+    (SentimentTask.of(), "quick_none"),
+    (SentimentTask.of(preset="full", reward_shaping="exponential"), "full_exponential"),
+    (SentimentTask.of(kl_type="forward"), "quick_none_kl-forward"),
+    (SentimentTask.of(preset="medium", kl_type="backward", kl_coef=0.25),
      "medium_none_kl-backward_c0.25"),
-    (SentimentRun(beta=0.2), "quick_none_beta0.2")])
+    (SentimentTask.of(beta=0.2), "quick_none_beta0.2")])
 def test_run_names(settings, name):
-    assert settings.name() == settings.resolved().run_name == name
+    assert settings.name() == name

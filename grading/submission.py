@@ -35,12 +35,14 @@ class Slot:
 
     kind: "solution" and "manual" are the student's, "test" and "given" are the course's.
     names: the functions that a solution cell has to define, or the mark of a question.
+    checks: the test whose visible check a given cell is.
     """
 
     id: str
     kind: str
     source: str
     names: tuple[str, ...] = ()
+    checks: str | None = None
 
 
 @dataclass
@@ -138,7 +140,8 @@ def slots(released: NotebookNode) -> list[Slot]:
                               names))
         else:
             kind = "text" if cell.cell_type != "code" else "test" if graded else "given"
-            found.append(Slot(cell.id, kind, cell.source))
+            exercise = cell.metadata.get("check")
+            found.append(Slot(cell.id, kind, cell.source, checks=exercise and f"test_{exercise}"))
     return found
 
 
@@ -148,6 +151,16 @@ def fill(places: list[Slot], cells: list[Cell]) -> tuple[list[Filled], list[str]
     A cell belongs to a solution or a question by its grade_id, else by the function that it
     defines, else by the question's title. Tests and given cells are the release's; a changed
     one, and every cell of the student's own, is an extra after the place before it.
+
+    An example. The release has ex1 (``def f``), its test, ex2 (``def g``). A student copied ex1's
+    cell below the test to try something, and an editor dropped all metadata:
+
+        def f(x): raise ...      -> ex1, by the name f; equal to the stub, so it is sorted first
+        f(1)                     -> an extra after ex1
+        def f(x): return x       -> ex1 as well; comes last, so it is the one that counts
+        def g(x): return x       -> ex2
+
+    The repairs then say that ex1's cell was there twice, and that both were found by content.
     """
     filled = [Filled(slot) for slot in places]
     place_of = {slot.id: i for i, slot in enumerate(places)}
@@ -200,7 +213,12 @@ def _repairs(copies: dict[str, list[tuple[Cell, str]]], owned: dict[str, Filled]
 
 
 def _home(cell: Cell, owned: dict[str, Filled]) -> tuple[str | None, str]:
-    """Which solution or question a cell belongs to, and how one knows: "id" or "content"."""
+    """Which solution or question a cell belongs to, and how one knows: "id" or "content".
+
+    An id is believed only where the content does not contradict it: a student who pastes the answer
+    of exercise 2 into the cell of exercise 1 leaves a cell with ex1's id that defines ex2's
+    function, and it is ex2's answer.
+    """
     defined = {name for pair in DEFINED.findall(cell.source) for name in pair if name}
     if cell.kind == "code" or cell.grade_id or cell.cell_id in owned:
         by_name = [i for i, f in owned.items() if f.slot.kind == "solution"

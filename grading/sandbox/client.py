@@ -1,8 +1,8 @@
 """The trusted side of the jail: start it, run cells in it, call functions through it.
 
-    with Zygote() as zygote, zygote.fork() as prisoner:
-        prisoner.run("def f(x): return 2 * x", whole=True)
-        Proxy(prisoner, "f")(torch.ones(3))
+    with Forkserver() as forkserver, forkserver.fork() as sandboxed:
+        sandboxed.run("def f(x): return 2 * x", whole=True)
+        Proxy(sandboxed, "f")(torch.ones(3))
 
 A Proxy is called like the student's function, and sends and receives plain data only. A
 result that depends on a tensor with ``requires_grad`` can be differentiated: its backward
@@ -19,7 +19,8 @@ import time
 
 import torch
 
-from grading import ROOT, wire
+from grading import ROOT
+from grading.sandbox import protocol
 from lib import CourseError
 
 CELL_SECONDS, CALL_SECONDS, START_SECONDS = 20.0, 20.0, 180.0
@@ -27,14 +28,15 @@ NO_JAIL = ("no jail on this machine: {}; grade on one that has it, or accept a w
            "--isolation process: no namespaces, no seccomp; for submissions that you trust")
 
 
-class Gone(BaseException):
-    """The prisoner hung, crashed or flooded, and is dead; the message says which.
+class SandboxDied(BaseException):
+    """The sandboxed hung, crashed or flooded, and is dead; the message says which.
 
-    No Exception, for a check that takes any of these for the student's own would hide it.
+    Not an Exception on purpose: a visible check catches every Exception of a student's function
+    and reports it as wrong, and would so hide that there is no process left to ask.
     """
 
 
-class Zygote:
+class Forkserver:
     """One warm process to fork submissions from; a context manager."""
 
     def __init__(self, level: str = "strict"):
@@ -46,8 +48,8 @@ class Zygote:
             "PYTHONHASHSEED": "0",
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "grading.zygote", str(theirs.fileno()), level], cwd="/",
-            env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "grading.sandbox.forkserver", str(theirs.fileno()), level],
+            cwd="/", env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         theirs.close()
         try:
@@ -59,8 +61,8 @@ class Zygote:
 
     def _answer(self, seconds: float) -> None:
         try:
-            answer = wire.receive(self.control, seconds)
-        except (wire.WireError, TimeoutError) as error:
+            answer = protocol.receive(self.control, seconds)
+        except (protocol.ProtocolError, TimeoutError) as error:
             self.process.kill()
             last = self.process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
             raise CourseError(f"the grading process did not start: {(last or [error])[0]}"
@@ -68,26 +70,26 @@ class Zygote:
         if reason := answer.get("failed"):
             raise CourseError(NO_JAIL.format(reason))
 
-    def fork(self) -> "Prisoner":
+    def fork(self) -> "SandboxProcess":
         """A new jailed process, ready for requests. Raises CourseError when there is none."""
         ours, theirs = socket.socketpair()
-        end, leash = os.pipe()
-        prisoner = Prisoner(ours, leash)
+        end, lifeline = os.pipe()
+        sandboxed = SandboxProcess(ours, lifeline)
         try:
             socket.send_fds(self.control, [b"f"], [theirs.fileno(), end])
             self._answer(30)
             theirs.close()  # only now, or its end would not be seen
-            if reason := wire.receive(ours, 30).get("failed"):
+            if reason := protocol.receive(ours, 30).get("failed"):
                 raise CourseError(NO_JAIL.format(reason))
         except BaseException as error:
-            prisoner.close()
-            if isinstance(error, wire.WireError | OSError):
+            sandboxed.close()
+            if isinstance(error, protocol.ProtocolError | OSError):
                 raise CourseError(NO_JAIL.format(f"it did not start: {error}")) from None
             raise
         finally:
             theirs.close()
             os.close(end)
-        return prisoner
+        return sandboxed
 
     def close(self) -> None:
         self.control.close()
@@ -104,33 +106,33 @@ class Zygote:
         self.close()
 
 
-class Prisoner:
+class SandboxProcess:
     """A jailed notebook: one request, one answer, each within a time limit."""
 
-    def __init__(self, channel: socket.socket, leash: int):
-        self.channel, self.leash, self.calls = channel, leash, 0
+    def __init__(self, channel: socket.socket, lifeline: int):
+        self.channel, self.lifeline, self.calls = channel, lifeline, 0
         self.deadline = float("inf")  # of the whole submission, on time.monotonic()
 
     def ask(self, seconds: float, **request) -> dict:
-        """The answer to a request; raises Gone, and kills the prisoner, when there is none."""
-        if self.leash is None:
-            raise Gone("it was stopped before")
+        """The answer to a request; where there is none, kill the process and raise SandboxDied."""
+        if self.lifeline is None:
+            raise SandboxDied("it was stopped before")
         try:
             seconds = min(seconds, max(0.05, self.deadline - time.monotonic()))
             self.channel.settimeout(seconds)
-            wire.send(self.channel, request)
-            answer = wire.receive(self.channel, seconds)
+            protocol.send(self.channel, request)
+            answer = protocol.receive(self.channel, seconds)
             if isinstance(answer, dict):
                 return answer
             reason = "its result cannot be read"
         except TimeoutError:
             reason = "it did not end in time"
-        except wire.Closed:
+        except protocol.Closed:
             reason = "its process ended: a crash, os._exit, or too much memory"
-        except wire.WireError:
+        except protocol.ProtocolError:
             reason = "its result cannot be read"  # no detail: that would be the student's text
         self.close()
-        raise Gone(reason)
+        raise SandboxDied(reason)
 
     def run(self, source: str, whole: bool) -> dict | None:
         """Run a cell: None, or {"raised", "text"} of what its code raised."""
@@ -138,10 +140,10 @@ class Prisoner:
         return answer if "raised" in answer else None
 
     def close(self) -> None:
-        """Kill the prisoner, and everything that it started."""
-        if self.leash is not None:
-            os.close(self.leash)
-            self.leash = None
+        """Kill the process, and everything that it started."""
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+            self.lifeline = None
             with contextlib.suppress(OSError):  # its end closes the channel: no next one before
                 self.channel.settimeout(5)
                 while self.channel.recv(1 << 20):
@@ -172,32 +174,32 @@ def students_error(answer: dict) -> Exception:
 class Proxy:
     """Stands in for a student's function in the tests."""
 
-    def __init__(self, prisoner, name: str):
-        """prisoner: a Prisoner, or a function that gives the one to ask now."""
-        self.prisoner = prisoner if callable(prisoner) else lambda: prisoner
+    def __init__(self, sandboxed, name: str):
+        """sandboxed: a SandboxProcess, or a function that gives the one to ask now."""
+        self.sandboxed = sandboxed if callable(sandboxed) else lambda: sandboxed
         self.__name__ = name
 
     def __call__(self, *args, **kwargs):
-        """Call the function. Raises what it raised, Gone, or TypeError for no plain data."""
-        prisoner, leaves = self.prisoner(), []
-        prisoner.calls += 1
-        number = prisoner.calls
-        answer = prisoner.ask(
+        """Call the function. Raises what it raised, SandboxDied, or TypeError for no plain data."""
+        sandboxed, leaves = self.sandboxed(), []
+        sandboxed.calls += 1
+        number = sandboxed.calls
+        answer = sandboxed.ask(
             CALL_SECONDS, do="call", number=number, function=self.__name__,
-            args=wire.encode(args, leaves), kwargs=wire.encode(kwargs, leaves))
+            args=protocol.encode(args, leaves), kwargs=protocol.encode(kwargs, leaves))
         if "raised" in answer:
             raise students_error(answer)
         results: list = []
         try:
-            value = wire.decode(answer.get("value"), results)
-        except wire.WireError as error:
+            value = protocol.decode(answer.get("value"), results)
+        except protocol.ProtocolError as error:
             raise students_error({"raised": "TypeError", "text": str(error)}) from None
         if answer.get("changed"):
             # Never written back: a test may compute what is right from its arguments.
             raise AssertionError("it changes an argument, which belongs to the caller")
         if not (leaves and results):
             return value
-        linked = iter(_Remote.apply(prisoner, number, len(leaves), *leaves,
+        linked = iter(_Remote.apply(sandboxed, number, len(leaves), *leaves,
                                     *(r.detach() for r in results)))
         return _replace(value, {id(result): next(linked) for result in results})
 
@@ -217,19 +219,19 @@ class _Remote(torch.autograd.Function):
     """Results computed elsewhere; the backward pass asks for the gradients."""
 
     @staticmethod
-    def forward(ctx, prisoner, number, n_leaves, *tensors):
-        ctx.prisoner, ctx.number = prisoner, number
+    def forward(ctx, sandboxed, number, n_leaves, *tensors):
+        ctx.sandboxed, ctx.number = sandboxed, number
         ctx.leaves, results = tensors[:n_leaves], tensors[n_leaves:]
         ctx.n_results = len(results)
         return tuple(result.clone() for result in results)
 
     @staticmethod
     def backward(ctx, *slopes):
-        answer = ctx.prisoner.ask(CALL_SECONDS, do="backward", number=ctx.number,
-                                  slopes=wire.encode(list(slopes)))
+        answer = ctx.sandboxed.ask(CALL_SECONDS, do="backward", number=ctx.number,
+                                  slopes=protocol.encode(list(slopes)))
         if "raised" in answer:
             raise students_error(answer)
-        gradients = wire.decode(answer.get("value"))
+        gradients = protocol.decode(answer.get("value"))
         good = isinstance(gradients, list) and len(gradients) == len(ctx.leaves) and all(
             g is None or (isinstance(g, torch.Tensor) and g.shape == leaf.shape)
             for g, leaf in zip(gradients, ctx.leaves, strict=True))

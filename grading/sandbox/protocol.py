@@ -30,21 +30,21 @@ LISTS = (list, collections.abc.MappingView, collections.deque, range)
 SEQUENCES = {"list": list, "tuple": tuple, "set": set, "iter": iter}
 
 
-class WireError(Exception):
+class ProtocolError(Exception):
     """The other side sent, or was to be sent, something that is no plain value."""
 
 
-class Closed(WireError):
+class Closed(ProtocolError):
     """The other side is gone."""
 
 
 def encode(value, tensors: list | None = None, depth: int = 0):
     """A value as JSON-able data. Tensors that are part of a graph are appended to tensors.
 
-    Raises WireError for what has no plain form.
+    Raises ProtocolError for what has no plain form.
     """
     if depth > DEPTH:
-        raise WireError("nested too deeply")
+        raise ProtocolError("nested too deeply")
     if value is None or isinstance(value, bool):
         return value
     for kind in (int, float, str):
@@ -67,37 +67,37 @@ def encode(value, tensors: list | None = None, depth: int = 0):
     if isinstance(value, collections.abc.Iterator):
         return ["iter", *(encode(item, tensors, depth + 1) for item, _ in zip(
             value, range(LIMIT // 8), strict=False))]
-    raise WireError(f"a value of type {type(value).__name__} is no plain data")
+    raise ProtocolError(f"a value of type {type(value).__name__} is no plain data")
 
 
 def _bytes(tag: str, dtype: str, shape, data: bytes, needs_grad: bool) -> list:
     if dtype not in DTYPES or len(data) > LIMIT:
-        raise WireError(f"a {tag} of {len(data)} bytes of {dtype} cannot be sent")
+        raise ProtocolError(f"a {tag} of {len(data)} bytes of {dtype} cannot be sent")
     return [tag, dtype, list(shape), base64.b64encode(data).decode("ascii"), needs_grad]
 
 
 def decode(data, tensors: list | None = None, depth: int = 0):
     """The value of encoded data. Tensors that are part of a graph are appended to tensors.
 
-    Raises WireError when the data is not what encode makes.
+    Raises ProtocolError when the data is not what encode makes.
     """
     if data is None or isinstance(data, bool | float | str) or (
             isinstance(data, int) and abs(data) < WHOLE):
         return data
     if depth > DEPTH or not isinstance(data, list) or not data:
-        raise WireError("not a plain value")
+        raise ProtocolError("not a plain value")
     tag, *rest = data
     if tag in ("tensor", "array"):
         return _from_bytes(rest, tag, tensors)
     if tag in ("dict", "set") and len(rest) > 2 * ITEMS:
-        raise WireError(f"a {tag} of more than {ITEMS} items")
+        raise ProtocolError(f"a {tag} of more than {ITEMS} items")
     items = [decode(item, tensors, depth + 1) for item in rest]
     try:
         if tag == "dict":
             return dict(zip(items[::2], items[1::2], strict=True))
         return SEQUENCES[tag](items)
     except (TypeError, ValueError, KeyError):
-        raise WireError(f"not a plain {str(tag)[:20]}") from None
+        raise ProtocolError(f"not a plain {str(tag)[:20]}") from None
 
 
 def _from_bytes(parts, tag: str, tensors: list | None):
@@ -110,7 +110,7 @@ def _from_bytes(parts, tag: str, tensors: list | None):
     except (TypeError, ValueError, KeyError):
         good = False
     if not good:
-        raise WireError(f"not a plain {tag}")
+        raise ProtocolError(f"not a plain {tag}")
     flat = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else torch.empty(
         0, dtype=torch.uint8)
     value = (flat != 0 if kind is torch.bool else flat.view(kind)).reshape(shape)
@@ -125,10 +125,10 @@ def _from_bytes(parts, tag: str, tensors: list | None):
 
 
 def send(channel: socket.socket, message) -> None:
-    """Write one message; raises WireError when it is too large, Closed when nobody reads."""
+    """Write one message; raises ProtocolError when it is too large, Closed when nobody reads."""
     body = json.dumps(message).encode("utf-8")
     if len(body) > LIMIT:
-        raise WireError(f"{len(body)} bytes are too much; the limit is {LIMIT}")
+        raise ProtocolError(f"{len(body)} bytes are too much; the limit is {LIMIT}")
     try:
         channel.sendall(struct.pack("!I", len(body)) + body)
     except TimeoutError:
@@ -138,15 +138,15 @@ def send(channel: socket.socket, message) -> None:
 
 
 def receive(channel: socket.socket, seconds: float | None = None):
-    """Read one message; raises TimeoutError after seconds, Closed at the end, else WireError."""
+    """Read one message. Raises TimeoutError after seconds, Closed at the end, or ProtocolError."""
     until = None if seconds is None else time.monotonic() + seconds
     [size] = struct.unpack("!I", _exactly(channel, 4, until))
     if size > LIMIT:
-        raise WireError(f"a message of {size} bytes is too large")
+        raise ProtocolError(f"a message of {size} bytes is too large")
     try:
         return json.loads(_exactly(channel, size, until))
     except (ValueError, RecursionError):
-        raise WireError("not JSON") from None
+        raise ProtocolError("not JSON") from None
 
 
 def _exactly(channel: socket.socket, size: int, until: float | None) -> bytes:

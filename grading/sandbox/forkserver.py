@@ -1,10 +1,10 @@
 """The process that submissions are forked from, and what runs in the fork.
 
-    python -m grading.zygote FD LEVEL
+    python -m grading.sandbox.forkserver FD LEVEL
 
 It is a fresh interpreter with a bare environment: torch and ``lib`` are imported, no test, no
 answer, no grade was ever in its memory. Each request on FD carries two file descriptors, the
-channel of a new submission and its leash, and is answered with {} or {"failed": reason}.
+channel of a new submission and its lifeline, and is answered with {} or {"failed": reason}.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ import socket
 import sys
 import tempfile
 
-from grading import wire
-from grading.jail import Jail, JailError
-from grading.runtime import Namespace, plain_python, prepare, silence
+from grading.sandbox import protocol
+from grading.sandbox.isolation import Jail, JailError
+from grading.sandbox.namespace import Namespace, plain_python, prepare, silence
 
 WARM = ("torch", "numpy", "math", "random", "re", "IPython.core.inputtransformer2", "lib.colab",
         "lib.evaluation", "lib.models", "lib.plots", "lib.preflight", "lib.rewards", "lib.scoring",
-        "lib.training", "lib.widgets", "lib.checks.sentiment", "lib.checks.grpo",
-        "lib.checks.persona", "lib.checks.reasoning", "lib.tasks.sentiment", "lib.tasks.persona",
-        "lib.tasks.reasoning")
+        "lib.training", "lib.widgets", "lib.intervals", "lib.rollout", "lib.checks.sentiment",
+        "lib.checks.grpo", "lib.checks.persona", "lib.checks.reasoning",
+        "lib.tasks.sentiment", "lib.tasks.persona", "lib.tasks.reasoning")
 PINNED = 64  # results whose graph is kept for a backward pass
 
 
@@ -41,11 +41,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="grading-") as empty:
         try:
             jail = Jail(level, empty)
-            wire.send(control, {})
+            protocol.send(control, {})
         except JailError as error:
-            wire.send(control, {"failed": str(error)})
+            protocol.send(control, {"failed": str(error)})
             return
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # wardens need no farewell
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no farewell
         _serve(control, jail)
 
 
@@ -55,32 +55,32 @@ def _serve(control: socket.socket, jail: Jail) -> None:
         if len(files) != 2:
             return  # the grader is gone
         try:
-            jail.fork(prisoner, *files)
+            jail.fork(serve_submission, *files)
             answer = {}
         except (JailError, OSError) as error:
             answer = {"failed": str(error)}
         for file in files:
             os.close(file)
-        with contextlib.suppress(wire.WireError):
-            wire.send(control, answer)
+        with contextlib.suppress(protocol.ProtocolError):
+            protocol.send(control, answer)
 
 
-def prisoner(channel: int) -> None:
+def serve_submission(channel: int) -> None:
     """Answer requests about one notebook until the other side is gone. Runs in the jail."""
     notebook, stream = Notebook(), socket.socket(fileno=channel)
-    with silence(), contextlib.suppress(wire.Closed):
-        wire.send(stream, {})
+    with silence(), contextlib.suppress(protocol.Closed):
+        protocol.send(stream, {})
         while True:
-            request = wire.receive(stream)
+            request = protocol.receive(stream)
             try:
                 answer = getattr(notebook, request.pop("do"))(**request)
-                wire.send(stream, answer)
-            except wire.Closed:
+                protocol.send(stream, answer)
+            except protocol.Closed:
                 raise
-            except wire.WireError as error:
-                wire.send(stream, {"raised": "TypeError", "text": str(error)})
+            except protocol.ProtocolError as error:
+                protocol.send(stream, {"raised": "TypeError", "text": str(error)})
             except BaseException as error:
-                wire.send(stream, {"raised": type(error).__name__, "text": _text(error)})
+                protocol.send(stream, {"raised": type(error).__name__, "text": _text(error)})
 
 
 def _text(error: BaseException) -> str:
@@ -103,7 +103,7 @@ class Notebook:
     def call(self, number: int, function: str, args, kwargs) -> dict:
         """Call a function by name: its value, and its arguments where it changed them."""
         leaves: list = []
-        given, options = wire.decode(args, leaves), wire.decode(kwargs, leaves)
+        given, options = protocol.decode(args, leaves), protocol.decode(kwargs, leaves)
 
         def called():
             if function not in self.names:
@@ -111,12 +111,12 @@ class Notebook:
             return self.names[function](*given, **options)
 
         value, results = self.names.recover(called), []
-        answer = {"value": wire.encode(value, results)}
+        answer = {"value": protocol.encode(value, results)}
         if results:
             self.graphs[number] = leaves, results
             self.graphs.pop(number - PINNED, None)
-        answer["changed"] = wire.encode((given, options)) != wire.encode(
-            (wire.decode(args), wire.decode(kwargs)))
+        answer["changed"] = protocol.encode((given, options)) != protocol.encode(
+            (protocol.decode(args), protocol.decode(kwargs)))
         return answer
 
     def backward(self, number: int, slopes) -> dict:
@@ -124,9 +124,9 @@ class Notebook:
         import torch
 
         leaves, results = self.graphs[number]
-        gradients = torch.autograd.grad(results, leaves, wire.decode(slopes), allow_unused=True,
+        gradients = torch.autograd.grad(results, leaves, protocol.decode(slopes), allow_unused=True,
                                         retain_graph=True)
-        return {"value": wire.encode(list(gradients))}
+        return {"value": protocol.encode(list(gradients))}
 
 
 if __name__ == "__main__":

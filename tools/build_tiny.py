@@ -1,4 +1,4 @@
-"""Rebuild the embedded tier: ``python -m lib.tiny.build``. Seeded, minutes on two cores.
+"""Rebuild the embedded tier: ``python -m tools.build_tiny``. Seeded, minutes on two cores.
 
 Writes tokenizer, config, safetensors (float16 on disk, float32 in use) and a model card
 with the figures measured here into ``lib/tiny/weights``. Same machine and versions, same
@@ -26,8 +26,8 @@ from transformers import (
     set_seed,
 )
 
-from lib.evaluation import sample
 from lib.models import load_policy
+from lib.rollout import sample
 from lib.tasks.reasoning import messages
 from lib.tiny import WEIGHTS, cartoons, problems
 from lib.tiny.corpus import ADJECTIVES, STARS, make_reviews, word_salad
@@ -286,7 +286,7 @@ library_name: transformers
 
 {about}
 
-Built by `python -m lib.tiny.build` (seed {seed}, torch {torch}, {minutes:.1f} minutes on
+Built by `python -m tools.build_tiny` (seed {seed}, torch {torch}, {minutes:.1f} minutes on
 {threads} CPU threads) from text that `lib/tiny/` generates. It knows that text and
 nothing else: a teaching aid, not a language model of English.
 

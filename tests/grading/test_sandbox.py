@@ -1,4 +1,4 @@
-"""The jail itself: every probe of the doctor, the clean-up, and what a prisoner costs."""
+"""The jail itself: every probe of the doctor, the clean-up, and what a sandboxed costs."""
 
 import os
 import signal
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from grading.doctor import doctor
-from grading.runtime import Namespace, plain_python
-from grading.sandbox import Gone, Proxy, Zygote
+from grading.sandbox.client import Forkserver, Proxy, SandboxDied
+from grading.sandbox.doctor import doctor
+from grading.sandbox.namespace import Namespace, plain_python
 
 
 @pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as warm:
+def forkserver():
+    with Forkserver() as warm:
         yield warm
 
 
@@ -29,67 +29,67 @@ def test_a_weaker_level_is_no_jail_and_says_so():
     assert {"no network", "no new process", "no /proc"} <= set(broken)
 
 
-def prisoners(zygote) -> list[int]:
-    return [int(child) for warden in Path(
-        f"/proc/{zygote.process.pid}/task/{zygote.process.pid}/children").read_text().split()
-        for child in Path(f"/proc/{warden}/task/{warden}/children").read_text().split()]
+def jailed(forkserver) -> list[int]:
+    return [int(child) for supervisor in Path(
+        f"/proc/{forkserver.process.pid}/task/{forkserver.process.pid}/children").read_text().split()
+        for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()]
 
 
-def test_a_prisoner_costs_a_few_megabytes(zygote):
+def test_a_jailed_process_costs_a_few_megabytes(forkserver):
     """Private memory of a fork that has run a notebook's imports: the rest is shared."""
-    with zygote.fork() as prisoner:
-        prisoner.run("import torch, math, re\nfrom lib import models, evaluation\n"
+    with forkserver.fork() as sandboxed:
+        sandboxed.run("import torch, math, re\nfrom lib import models, evaluation\n"
                      "def f(x): return x.softmax(0)", whole=True)
-        Proxy(prisoner, "f")(torch.ones(5))
-        [pid] = prisoners(zygote)
+        Proxy(sandboxed, "f")(torch.ones(5))
+        [pid] = jailed(forkserver)
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         private = sum(int(line.split()[1]) for line in rollup.splitlines()
                       if line.startswith("Private_Dirty"))
         assert private < 12 * 1024, f"{private} KiB"
 
 
-@pytest.mark.parametrize("how", ["close", "kill the zygote"])
+@pytest.mark.parametrize("how", ["close", "kill the forkserver"])
 def test_nothing_outlives_its_keeper(how):
-    zygote = Zygote()
-    prisoner = zygote.fork()
-    prisoner.run("import threading, time\n"
+    forkserver = Forkserver()
+    sandboxed = forkserver.fork()
+    sandboxed.run("import threading, time\n"
                  "threading.Thread(target=time.sleep, args=(999,)).start()", whole=True)
-    [pid] = prisoners(zygote)
+    [pid] = jailed(forkserver)
     if how == "close":
-        prisoner.close()
+        sandboxed.close()
     else:
-        os.kill(zygote.process.pid, signal.SIGKILL)
+        os.kill(forkserver.process.pid, signal.SIGKILL)
     for _ in range(50):
         if not Path(f"/proc/{pid}").exists():
             break
         time.sleep(0.1)
     assert not Path(f"/proc/{pid}").exists()
-    with pytest.raises(Gone):
-        prisoner.close()
-        prisoner.run("1", whole=True)
-    zygote.close()
+    with pytest.raises(SandboxDied):
+        sandboxed.close()
+        sandboxed.run("1", whole=True)
+    forkserver.close()
 
 
-def test_values_errors_changes_and_gradients_cross(zygote):
-    with zygote.fork() as prisoner:
-        prisoner.run("import torch\ndef double(x, *, plus=0): return {'a': (2 * x + plus, [None])}"
+def test_values_errors_changes_and_gradients_cross(forkserver):
+    with forkserver.fork() as sandboxed:
+        sandboxed.run("import torch\ndef double(x, *, plus=0): return {'a': (2 * x + plus, [None])}"
                      "\ndef fails(x): raise IndexError('no ' + str(x))"
                      "\ndef grows(xs): xs.append(4)"
                      "\ndef shrinks(t): t.zero_()", whole=True)
         leaf = torch.tensor([1.0, 2.0], requires_grad=True)
-        got = Proxy(prisoner, "double")(leaf, plus=torch.tensor(1.0))
+        got = Proxy(sandboxed, "double")(leaf, plus=torch.tensor(1.0))
         assert got["a"][1] == [None] and torch.equal(got["a"][0], torch.tensor([3.0, 5.0]))
         (got["a"][0] ** 2).sum().backward()
         assert torch.equal(leaf.grad, torch.tensor([12.0, 20.0]))
         with pytest.raises(IndexError, match="no 3") as caught:
-            Proxy(prisoner, "fails")(3)
+            Proxy(sandboxed, "fails")(3)
         assert caught.value.from_student
         for name, given in (("grows", [1, 2]), ("shrinks", torch.ones(2))):
             with pytest.raises(AssertionError, match="changes an argument"):
-                Proxy(prisoner, name)(given)
+                Proxy(sandboxed, name)(given)
             assert len(given) == 2 and given[0] == 1, "the caller's own stays as it was"
         with pytest.raises(NameError):
-            Proxy(prisoner, "not_there")()
+            Proxy(sandboxed, "not_there")()
 
 
 def test_only_definitions_run_unless_missed():

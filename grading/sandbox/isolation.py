@@ -1,13 +1,9 @@
 """The jail of one submission, by direct system calls (Linux): see ``python -m grading doctor``.
 
-Three processes, all forked from a zygote that never saw a secret:
-
-    zygote --fork--> warden: new user, mount, pid, net, ipc, uts namespaces
-                       |     (the zygote maps its ids; it waits, and kills at the end)
-                     fork--> prisoner: process 1 of its own world
-                             read-only root of libraries and ``lib``, its own small /tmp,
-                             no /proc, nobody's uid, no capabilities, no new privileges,
-                             rlimits, seccomp; then the student's code
+The forkserver forks the supervisor, which enters new user, mount, pid, net, ipc and uts namespaces
+(the forkserver maps its ids) and forks again. That second process is number 1 of its own world: a
+read-only root of libraries and ``lib``, its own small /tmp, no /proc, nobody's uid, no
+capabilities, no new privileges, rlimits, seccomp. Then it runs the student's code.
 
 bubblewrap would start a program anew, torch's import included, for every submission.
 """
@@ -24,7 +20,7 @@ import sysconfig
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 LEVELS = ("strict", "process")
 MIB = 2**20
@@ -86,7 +82,7 @@ def _native(name: str) -> int:
 
 
 def visible_paths() -> list[str]:
-    """What the prisoner may read: Python, its packages, system libraries, and ``lib``."""
+    """What the body may read: Python, its packages, system libraries, and ``lib``."""
     places = {"/usr/lib", "/usr/lib64", "/lib", "/lib64", str(ROOT / "lib"),
               f"{sys.base_prefix}/lib", *sysconfig.get_paths().values()}
     real = sorted({str(Path(p).absolute()) for p in places if Path(p).is_dir()} - {str(ROOT)},
@@ -185,40 +181,40 @@ def seccomp_filter():
 
 
 class Jail:
-    """What is made once, in the zygote, for all prisoners of one level."""
+    """What is made once, in the forkserver, for all sandboxed processes of one level."""
 
     def __init__(self, level: str, empty: str):
-        """empty: an empty folder, over which each prisoner builds its root."""
+        """empty: an empty folder, over which each body builds its root."""
         self.strict, self.empty = level == "strict", empty
         self.paths = visible_paths()
         self.filter = seccomp_filter() if self.strict else None
         if self.strict and threading.active_count() > 1:
-            raise JailError("the zygote has threads; it cannot fork safely")
+            raise JailError("the forkserver has threads; it cannot fork safely")
 
-    def fork(self, prisoner, channel: int, leash: int) -> None:
-        """Start prisoner(channel) in a new jail; it dies when the other end of leash closes.
+    def fork(self, body, channel: int, lifeline: int) -> None:
+        """Start body(channel) in a new jail; it dies when the other end of lifeline closes.
 
-        channel, leash: file descriptors, which the zygote may close after this call. Raises
+        channel, lifeline: file descriptors, which the forkserver may close after this call. Raises
         JailError when the machine refuses.
         """
-        ours, wardens = os.pipe(), os.pipe()
+        ours, supervisors = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
-                self._warden(prisoner, channel, leash, ours[1], wardens[0])
+                self._supervise(body, channel, lifeline, ours[1], supervisors[0])
             os._exit(1)
         os.close(ours[1])
-        os.close(wardens[0])
+        os.close(supervisors[0])
         try:
             if self.strict:
                 word = os.read(ours[0], 200)
                 if word != b"unshared":
-                    raise JailError(word.decode() or "the warden ended")
+                    raise JailError(word.decode() or "the supervisor ended")
                 self._map_ids(pid)
-                os.write(wardens[1], b"mapped")
+                os.write(supervisors[1], b"mapped")
         finally:
             os.close(ours[0])
-            os.close(wardens[1])
+            os.close(supervisors[1])
 
     def _map_ids(self, pid: int) -> None:
         """Root keeps root for the mounts and nobody for the rest; others become nobody."""
@@ -233,7 +229,7 @@ class Jail:
                 os.kill(pid, signal.SIGKILL)
                 raise JailError(f"user namespace: {kind}_map: {error.strerror}") from None
 
-    def _warden(self, prisoner, channel: int, leash: int, tell: int, hear: int) -> None:
+    def _supervise(self, body, channel: int, lifeline: int, tell: int, hear: int) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if self.strict:
@@ -251,18 +247,18 @@ class Jail:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
-                self._imprison(channel)
-                prisoner(channel)
+                self._confine(channel)
+                body(channel)
             os._exit(0)
-        keep_only(leash)
+        keep_only(lifeline)
         with contextlib.suppress(OSError):
-            os.read(leash, 1)  # the grader lets go, or is dead
+            os.read(lifeline, 1)  # the grader lets go, or is dead
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
-    def _imprison(self, channel: int) -> None:
+    def _confine(self, channel: int) -> None:
         os.setsid()
         try:
             _limit(memory=Path("/proc/self/statm").exists())
@@ -274,15 +270,15 @@ class Jail:
             for standard in (0, 1, 2):
                 os.dup2(null, standard)
             keep_only(channel)
-            # Dropping the uid clears it, and death of the warden must still be felt.
+            # Dropping the uid clears it, and death of the supervisor must still be felt.
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
             if self.filter:
                 self.filter.load()
         except (OSError, JailError, ValueError) as error:
-            from grading import wire
+            from grading.sandbox import protocol
 
-            wire.send(socket.socket(fileno=channel),
+            protocol.send(socket.socket(fileno=channel),
                       {"failed": f"{type(error).__name__}: {error}"})
             os._exit(1)
 

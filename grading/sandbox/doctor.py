@@ -6,7 +6,7 @@
 import time
 
 from grading import ROOT
-from grading.sandbox import Gone, Proxy, Zygote
+from grading.sandbox.client import Forkserver, Proxy, SandboxDied
 from lib import CourseError
 
 PROBES = '''
@@ -37,22 +37,22 @@ def doctor(level: str) -> list[tuple[str, bool, str]]:
     """(what should hold, whether it does, what was seen) of a jail of a level."""
     started = time.perf_counter()
     try:
-        with Zygote(level) as zygote:
+        with Forkserver(level) as forkserver:
             warm, started = time.perf_counter() - started, time.perf_counter()
-            with zygote.fork() as prisoner:
+            with forkserver.fork() as sandboxed:
                 forked = time.perf_counter() - started
-                prisoner.run(PROBES, whole=True)
-                return [*_probe(prisoner), (
-                    "ready", True, f"zygote {warm:.1f} s once, a jail {forked * 1000:.0f} ms")]
+                sandboxed.run(PROBES, whole=True)
+                return [*_probe(sandboxed), (
+                    "ready", True, f"forkserver {warm:.1f} s once, a jail {forked * 1000:.0f} ms")]
     except CourseError as error:
         return [("a jail can be started", False, str(error))]
 
 
-def _probe(prisoner) -> list[tuple[str, bool, str]]:
+def _probe(sandboxed) -> list[tuple[str, bool, str]]:
     def ask(name, *args):
         try:
-            return Proxy(prisoner, name)(*args)
-        except Gone as reason:
+            return Proxy(sandboxed, name)(*args)
+        except SandboxDied as reason:
             return str(reason)
 
     root, uid, pid = ask("root"), ask("uid"), ask("pid")

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading import wire
+from grading.sandbox import protocol
 
 SCALARS = st.none() | st.booleans() | st.integers(-2**62, 2**62) | st.text() | st.floats()
 KEYS = st.text() | st.integers(-2**62, 2**62) | st.booleans()
@@ -36,25 +36,25 @@ def same(a, b) -> bool:
 
 @given(VALUES)
 def test_plain_values_come_through(value):
-    assert same(wire.decode(json.loads(json.dumps(wire.encode(value)))), value)
+    assert same(protocol.decode(json.loads(json.dumps(protocol.encode(value)))), value)
 
 
 @given(JSON)
 def test_any_json_is_a_value_or_refused(data):
-    with contextlib.suppress(wire.WireError):
-        wire.decode(data)
+    with contextlib.suppress(protocol.ProtocolError):
+        protocol.decode(data)
 
 
-@pytest.mark.parametrize("dtype", wire.DTYPES.values(), ids=str)
+@pytest.mark.parametrize("dtype", protocol.DTYPES.values(), ids=str)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)])
 def test_tensors_come_through(dtype, shape):
     value = torch.randint(0, 2, shape).to(dtype)
-    got = wire.decode(wire.encode(value))
+    got = protocol.decode(protocol.encode(value))
     assert got.dtype == dtype and got.shape == value.shape and torch.equal(got, value)
-    leaf = wire.decode(wire.encode(torch.ones(2, requires_grad=True)))
+    leaf = protocol.decode(protocol.encode(torch.ones(2, requires_grad=True)))
     assert leaf.requires_grad and leaf.is_leaf
     if dtype is not torch.bfloat16:
-        array = wire.decode(wire.encode(value.numpy()))
+        array = protocol.decode(protocol.encode(value.numpy()))
         assert array.dtype == value.numpy().dtype and np.array_equal(array, value.numpy())
 
 
@@ -66,38 +66,38 @@ def test_tensors_come_through(dtype, shape):
     ["tensor", "float32", [10**9, 0], "", False], ["__import__", "os"], [], {}, [[[]]],
     ["tensor", "float32", [1] * 9, "AAAAAA==", False]])
 def test_what_is_no_value_is_refused(data):
-    with pytest.raises(wire.WireError):
-        wire.decode(data)
+    with pytest.raises(protocol.ProtocolError):
+        protocol.decode(data)
 
 
 def test_depth_and_size_are_limited():
     deep = []
-    for _ in range(wire.DEPTH + 2):
+    for _ in range(protocol.DEPTH + 2):
         deep = [deep]
-    with pytest.raises(wire.WireError, match="deep"):
-        wire.encode(deep)
-    with pytest.raises(wire.WireError, match="no plain data"):
-        wire.encode(object())
+    with pytest.raises(protocol.ProtocolError, match="deep"):
+        protocol.encode(deep)
+    with pytest.raises(protocol.ProtocolError, match="no plain data"):
+        protocol.encode(object())
     ours, theirs = socket.socketpair()
-    with pytest.raises(wire.WireError, match="too much"):
-        wire.send(ours, "x" * (wire.LIMIT + 1))
-    theirs.sendall(struct.pack("!I", wire.LIMIT + 1))
-    with pytest.raises(wire.WireError, match="too large"):
-        wire.receive(ours, 1)
+    with pytest.raises(protocol.ProtocolError, match="too much"):
+        protocol.send(ours, "x" * (protocol.LIMIT + 1))
+    theirs.sendall(struct.pack("!I", protocol.LIMIT + 1))
+    with pytest.raises(protocol.ProtocolError, match="too large"):
+        protocol.receive(ours, 1)
 
 
 def test_a_slow_or_silent_or_closed_sender():
     ours, theirs = socket.socketpair()
     with pytest.raises(TimeoutError):
-        wire.receive(ours, 0.05)
+        protocol.receive(ours, 0.05)
     theirs.sendall(b"\x00\x00")
     with pytest.raises(TimeoutError):
-        wire.receive(ours, 0.05)
+        protocol.receive(ours, 0.05)
     ours, theirs = socket.socketpair()
     threading.Timer(0.05, theirs.close).start()
-    with pytest.raises(wire.Closed):
-        wire.receive(ours, 5)
+    with pytest.raises(protocol.Closed):
+        protocol.receive(ours, 5)
     ours, theirs = socket.socketpair()
     theirs.sendall(struct.pack("!I", 3) + b"{x}")
-    with pytest.raises(wire.WireError, match="not JSON"):
-        wire.receive(ours, 1)
+    with pytest.raises(protocol.ProtocolError, match="not JSON"):
+        protocol.receive(ours, 1)
