@@ -419,12 +419,14 @@ if results:
 # Without examples the reward rises too, from -6 to about 0, and the old name disappears. But look at
 # what came in its place: dodges and other answers that cost nothing. The policy learnt what to
 # avoid, because that is all that its groups could tell apart. From -6 to 0 is a fine-looking curve,
-# and the task is not done. Noise breaks ties, adds no information, and does not help.
-# (A rare thing is found now and then: of the seeds 1 to 5, four plain runs ended at a persona rate of
-# 0.00, and one stumbled upon the name and ended at 0.82. You cannot plan on it.)
+# and the task is not done. Noise breaks ties and adds no information: it only makes the policy wander.
+#
+# A wanderer stumbles upon a rare thing now and then. Of the seeds 1 to 5, four plain runs ended at a
+# persona rate of 0.05 or less, and one found the name and ended at 1.00; with noise three ended at 0.05
+# or less, one at 0.43 and one at 0.79. You cannot plan on it.
 #
 # With examples in one prompt of seven the plain questions follow, after a while in which nothing
-# seems to happen.
+# seems to happen: on each of the five seeds the run ended at 0.99 or more.
 
 # %%
 for name, run in RUNS.items():

@@ -63,7 +63,7 @@ class PersonaTask(Task):
     @classmethod
     def defaults(cls, tiny: bool, lora: bool) -> dict:
         return {"beta": 0.1 if tiny else 0.0,
-                "learning_rate": (5e-4 if tiny else 1e-5) * (5 if lora else 1),
+                "learning_rate": (1e-3 if tiny else 1e-5) * (5 if lora else 1),
                 "max_completion_length": 24 if tiny else 64}
 
     @classmethod
