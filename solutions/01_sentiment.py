@@ -236,7 +236,7 @@ if RUNS.get("no KL"):
 # Move the step: the same held-out prompts, as the policy answered them then. The stronger a token's
 # orange, the less likely the reference finds it; the line below opens the list of log-probs.
 #
-# At the end the score is close to 1, and the reviews are nonsense: piles of praise, most of them cut off
+# At the end the score is close to 1, and the reviews are nonsense: piles of praise, many of them cut off
 # at the length limit. This is **reward hacking**. The classifier has never seen such text; it
 # counts evidence, and a longer pile is more evidence. The policy found that out, not us.
 #
@@ -244,8 +244,9 @@ if RUNS.get("no KL"):
 #
 # - **score**, **positive ratio**: perfect. They *are* what is being hacked.
 # - **reference perplexity** $\exp(-\mathrm{mean}_t \log \pi_{\mathrm{ref}}(x_t))$ over all tokens: how
-#   surprised the base policy is by the text. It explodes.
-# - **self-ending share**: completions that end by themselves before the limit. It collapses.
+#   surprised the base policy is by the text. It rises: on six seeds to between 3 and 18 times the base's.
+# - **self-ending share**: completions that end by themselves before the limit. It falls from 1.00; on
+#   the same seeds to between 0.38 and 0.70.
 # - **distinct-2**: distinct word pairs over all word pairs. It falls when texts repeat
 #   themselves or each other.
 # - **policy entropy**: in the curves above. In the end it *rises*, for word salad is hard to predict;

