@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from lib import models
 from lib.logprobs import completion_logprobs, positions
 from lib.progress import close, progress
+from lib.prompts import prompt_ids, prompt_text
 
 
 @contextmanager
@@ -112,14 +113,14 @@ def draw(logits: torch.Tensor, temperature: float, dice: torch.Tensor) -> torch.
     return found.clamp(max=logits.shape[-1] - 1)
 
 
-def sample(model, tokenizer, prompts: list[str], *, temperature: float,
+def sample(model, tokenizer, prompts: list, *, temperature: float,
            max_completion_length: int, seed: int) -> list[list[int]]:
-    """``generate`` for texts, with a progress bar; the model is in eval mode meanwhile."""
+    """``generate`` for prompts, with a progress bar; the model is in eval mode meanwhile."""
     bar = progress(total=max_completion_length, desc="generate", unit="token")
     try:
         with eval_mode(model):
             return generate(
-                model, tokenizer(prompts)["input_ids"], temperature=temperature, seed=seed,
+                model, prompt_ids(tokenizer, prompts), temperature=temperature, seed=seed,
                 ends=models.end_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id,
                 max_completion_length=max_completion_length, tick=bar.update)
     finally:
@@ -132,14 +133,14 @@ def sampled_rows(model, tokenizer, reference, prompts: list, *, temperature: flo
 
     prompts: texts, conversations, or data set rows that hold either as "prompt".
     """
-    prompts = [models.prompt_text(tokenizer, prompt) for prompt in prompts]
     ids = sample(model, tokenizer, prompts, temperature=temperature,
                  max_completion_length=max_completion_length, seed=seed)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    prompt_ids, ends = tokenizer(prompts)["input_ids"], models.end_tokens(model, tokenizer)
+    asked, ends = prompt_ids(tokenizer, prompts), models.end_tokens(model, tokenizer)
     with eval_mode(model):
-        logps, ref_logps = (completion_logprobs(m, prompt_ids, ids, tokenizer.pad_token_id)
+        logps, ref_logps = (completion_logprobs(m, asked, ids, tokenizer.pad_token_id)
                             for m in (model, reference))
+    prompts = [prompt_text(tokenizer, prompt) for prompt in prompts]
     return [{"prompt": p, "completion": t, "completion_ids": i,
              "ended": i[-1] in ends, "logps": lp, "ref_logps": r}
             for p, t, i, lp, r in zip(prompts, texts, ids, logps, ref_logps, strict=True)]

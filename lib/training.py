@@ -19,10 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from lib import CourseError, is_autograding, models, monitor, plots, runs, show_one_line, trackers
 from lib.files import read_json, write_json
 from lib.logprobs import completion_logprobs
+from lib.prompts import pieces, prompt_ids
 from lib.rewards import RewardFunction, check_answers, reward_variance
 from lib.rollout import sample, sampled_rows
 from lib.tasks import task_class
@@ -33,7 +35,7 @@ def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str |
     """TRL's GRPOConfig for a task, with nothing left to a default that has moved or may move."""
     from trl import GRPOConfig  # seconds to import, as peft is: only a run pays for them
 
-    return GRPOConfig(
+    config = GRPOConfig(
         output_dir=str(run_dir), run_name=run_name, seed=task.seed, project=trackers.project(),
         # One epoch is the whole run, its rows laid out beforehand: the sampler's own shuffle draws
         # from a generator that no checkpoint holds, so a resumed run would see other prompts.
@@ -61,6 +63,8 @@ def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str |
         use_vllm=task.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.3,
         # The rows' other columns go to the reward function.
         remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda")
+    config._n_gpu = min(config.n_gpu, 1)  # transformers would split each batch over all GPUs
+    return config
 
 
 def lora_config(model):
@@ -73,9 +77,22 @@ def lora_config(model):
                       fan_in_fan_out=gpt2)  # GPT-2 stores its weights transposed (Conv1D)
 
 
-def check_lengths(model, tokenizer, prompts: list[str], max_completion_length: int) -> None:
+def check_lora(model) -> None:
+    """Raise CourseError where PEFT finds no layers to adapt, before a run folder is made."""
+    from peft import get_peft_model
+
+    with torch.device("meta"):  # names and shapes alone, no weights
+        skeleton = type(model)(copy.deepcopy(model.config))
+    try:
+        get_peft_model(skeleton, lora_config(model))
+    except ValueError as error:
+        raise CourseError(f"--use-peft cannot adapt a {type(model).__name__}: "
+                          f"{str(error).splitlines()[0]}; leave it out") from None
+
+
+def check_lengths(model, tokenizer, prompts: list, max_completion_length: int) -> None:
     """Raise CourseError when a prompt is empty, or with its completion outgrows the model."""
-    lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
+    lengths = [len(ids) for ids in prompt_ids(tokenizer, prompts)]
     if not lengths or min(lengths) == 0:
         raise CourseError("a prompt is empty; every prompt needs at least one token")
     room = models.max_positions(model) - max(lengths)
@@ -116,7 +133,8 @@ def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
         raise CourseError(f"{run_dir} already holds a run; continue it with "
                           "--resume-from-checkpoint auto, replace it with --overwrite, or "
                           "choose another --output-dir")
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not holds_run:
+    if run_dir.is_dir() and not holds_run and any(
+            path.name != runs.CLAIM for path in run_dir.iterdir()):
         raise CourseError(f"{run_dir} holds other files than a run's; choose another "
                           "--output-dir")
     anchor = run_dir
@@ -147,20 +165,21 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
     run_dir = Path(run_dir)
     _check_before(task, answers, run_dir, resume is not None, overwrite)
     prompts, held_out = task.prompts("train"), task.prompts("eval")
-    path = models.policy_path(task.model, task)
-    policy, tokenizer = models.load_policy(path)
-    reference = copy.deepcopy(policy).requires_grad_(False)
+    policy, tokenizer = models.load_policy(models.policy_path(task.model, task))
+    if task.use_peft:
+        check_lora(policy)
     check_answers(task, answers)
     rows = task.train_rows(answers, prompts, task.max_steps * task.prompts_per_step)
-    texts = [models.prompt_text(tokenizer, prompt) for prompt in (*rows, *held_out)]
-    check_lengths(policy, tokenizer, texts, task.max_completion_length)
+    check_lengths(policy, tokenizer, [*rows, *task.eval_rows(answers, held_out)],
+                  task.max_completion_length)
+    reference = copy.deepcopy(policy).requires_grad_(False)
 
     def sampler(policy):
         return partial(sampled_rows, policy, tokenizer, reference)
 
     def reference_logps(prompts, completion_ids):
-        prompt_ids = tokenizer([models.prompt_text(tokenizer, p) for p in prompts])["input_ids"]
-        return completion_logprobs(reference, prompt_ids, completion_ids, tokenizer.pad_token_id)
+        return completion_logprobs(reference, prompt_ids(tokenizer, prompts), completion_ids,
+                                   tokenizer.pad_token_id)
 
     recorder = monitor.RunRecorder(
         run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
@@ -168,37 +187,42 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         len(prompts) / task.prompts_per_step)
     reward = RewardFunction(task, answers, reference_logps, recorder.observe)
     probes = task.eval_rows(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
+    config = describe(task, policy.device) | {
+        "conversational": not isinstance(rows[0]["prompt"], str)}
+    with runs.claimed(run_dir):
+        check_folder(run_dir, resume is not None, overwrite)  # another run may have ended in it
+        checkpoint = _resume_point(run_dir, resume, task, policy)
+        if resume is None:
+            variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
+            if refuse_hopeless and variance["hopeless"]:
+                raise CourseError(f"hopeless: {variance['hopeless']}")
+            _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
+                   | {"reward_variance": variance})
+        # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
+        started = read_json(run_dir / runs.CONFIG).get("started", "")
+        run_name = task.run_name or f"{task.name()} {started}"
+        recorder.rewind(runs.step_of(checkpoint) if checkpoint else 0,
+                        read_json(run_dir / runs.HISTORY) if checkpoint else [])
 
-    config = describe(task, policy.device)
-    checkpoint = _resume_point(run_dir, resume, config)
-    if resume is None:
-        variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
-        if refuse_hopeless and variance["hopeless"]:
-            raise CourseError(f"hopeless: {variance['hopeless']}")
-        _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
-               | {"reward_variance": variance})
-    # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
-    started = read_json(run_dir / runs.CONFIG).get("started", "")
-    run_name = task.run_name or f"{task.name()} {started}"
-    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-    recorder.rewind(step, read_json(run_dir / runs.HISTORY) if checkpoint else [])
-
-    stop = monitor.Stop(live)
-    callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
-    callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
-    with _told_when_disk_is_full(run_dir):
-        with stop:
-            policy = _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint,
-                                  rows, callbacks, run_name)
-        _save(run_dir, policy, tokenizer, recorder)
-        # Last of all: a folder with the final validation is a finished run.
-        write_json(run_dir / runs.FINAL, task.measure(answers, sampler(policy), held_out))
+        stop = monitor.Stop(live)
+        callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
+        callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
+        with _told_when_disk_is_full(run_dir):
+            with stop:
+                policy = _run_trainer(task, policy, tokenizer, reference, reward, run_dir,
+                                      checkpoint, rows, callbacks, run_name)
+            _save(run_dir, policy, tokenizer, recorder)
+            # Last of all: a folder with the final validation is a finished run.
+            write_json(run_dir / runs.FINAL, task.measure(answers, sampler(policy), held_out))
     trackers.report(task.report_to, run_name, run_dir)
     return run_dir
 
 
 def _check_before(task: Task, answers, run_dir: Path, resume: bool, overwrite: bool) -> None:
     """What can be refused before anything is loaded."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CourseError("a run is one process, and this one was started as several (torchrun, "
+                          "accelerate launch); start it with python -m lib train")
     for name in task.needed_answers():
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
@@ -227,19 +251,63 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, task: st
         raise
 
 
-def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | None:
+# Settings that decide no number: names, and how the completions of a step are split.
+FREE = ("run_name", "report_to", "batch_size", "accumulation")
+
+
+def _changed(before: dict, now: Task) -> list[str]:
+    """The settings that differ from a training_config.json's, for a message."""
+    found = [f"{name} {before['settings'].get(name)} -> {value}"
+             for name, value in _as_json(now).items()
+             if before["settings"].get(name) != value and name not in FREE]
+    size = before["settings"]["batch_size"] * before["settings"]["accumulation"]
+    if size != now.step_batch:
+        found.append(f"completions a step {size} -> {now.step_batch}")
+    return found
+
+
+def _as_json(task: Task) -> dict:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(task).items()}
+
+
+def _resume_point(run_dir: Path, resume: str | None, task: Task, policy) -> Path | None:
     if resume is None:
         return None
     if not (run_dir / runs.BASELINE).exists():
         raise CourseError(f"{run_dir} holds no run to resume; leave --resume-from-checkpoint out")
-    before = read_json(run_dir / runs.CONFIG)["settings"]
-    now = {k: list(v) if isinstance(v, tuple) else v for k, v in config["settings"].items()}
-    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items()
-               if before.get(k) != v and k not in ("run_name", "report_to")]  # decide no number
-    if changed:
+    before = runs.read_config(run_dir)
+    if before["task"] != task.task:
+        raise CourseError(f"{run_dir} is a run of the task {before['task']}, not {task.task}")
+    if changed := _changed(before, task):
         raise CourseError(f"{run_dir} was started with other settings ({'; '.join(changed)}); "
                           "resume with the same ones")
-    return runs.find_checkpoint(run_dir, resume)
+    checkpoint = runs.find_checkpoint(run_dir, resume)
+    if checkpoint:
+        _check_checkpoint(checkpoint, task, policy)
+    write_json(run_dir / runs.CONFIG, before | {"settings": _as_json(task)})
+    return checkpoint
+
+
+def _check_checkpoint(checkpoint: Path, task: Task, policy) -> None:
+    """Raise CourseError where a checkpoint was made by another run than this one."""
+    homes = [folder for folder in (checkpoint, checkpoint.resolve().parent)
+             if (folder / runs.CONFIG).is_file()]
+    if homes:
+        other = runs.read_config(homes[0])
+        if other["task"] != task.task or _changed(other, task):
+            raise CourseError(f"the checkpoint {checkpoint} is of another run (task "
+                              f"{other['task']}); try --resume-from-checkpoint auto")
+    if task.use_peft != (checkpoint / "adapter_config.json").is_file():
+        raise CourseError(f"the checkpoint {checkpoint} and --use-peft do not go together: one is "
+                          "a LoRA adapter, the other a whole model")
+    weights = checkpoint / "model.safetensors"
+    if not task.use_peft and weights.is_file():
+        with safe_open(weights, "pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        mine = {name: list(value.shape) for name, value in policy.state_dict().items()}
+        if any(mine.get(name) != shape for name, shape in shapes.items()):
+            raise CourseError(f"the checkpoint {checkpoint} is of another model than {task.model}; "
+                              "try --resume-from-checkpoint auto")
 
 
 VARIANCE_PROMPTS = 16
@@ -253,8 +321,7 @@ def check_reward_variance(task: Task, answers, reward: RewardFunction, policy, t
     """
     size = task.num_generations
     rows = [row for row in rows[:VARIANCE_PROMPTS] for _ in range(size)]
-    ids = sample(policy, tokenizer, [models.prompt_text(tokenizer, row) for row in rows],
-                 temperature=task.temperature, seed=task.seed,
+    ids = sample(policy, tokenizer, rows, temperature=task.temperature, seed=task.seed,
                  max_completion_length=task.max_completion_length)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     rewards = [row["reward"] for row in reward.of_rows(rows, texts, ids)]
@@ -281,15 +348,16 @@ def ask_probes(task: Task, rows: list[dict], reward: RewardFunction, sampler, to
                     max_completion_length=task.max_completion_length)
     parts = reward.of_rows(rows, [row["completion"] for row in found],
                            [row["completion_ids"] for row in found])
-    return [{**row, **of_row, "tokens": [tokenizer.decode(i) for i in row["completion_ids"]],
+    return [{**row, **of_row, "tokens": pieces(tokenizer, row["completion_ids"]),
              "kl": sum(row["logps"]) - sum(row["ref_logps"]), "gold": task.gold(row)}
             for row, of_row in zip(found, parts, strict=True)]
 
 
 def _start(run_dir, config, baseline) -> None:
     """Make the run folder, with what is known before the first step."""
-    if run_dir.exists():  # refused before, unless --overwrite
-        shutil.rmtree(run_dir)
+    for path in run_dir.iterdir():  # refused before, unless --overwrite
+        if path.name != runs.CLAIM:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(run_dir / runs.CONFIG, config)
     write_json(run_dir / runs.BASELINE, baseline)
 
