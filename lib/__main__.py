@@ -116,7 +116,8 @@ def build_parser(argv: list[str] = ()) -> Parser:
     where.add_argument("--zip", type=Path, metavar="FILE")
     where.add_argument("--push-to-hub", metavar="USER/NAME")
     export.add_argument("--private", action="store_true", help="a private Hub repository")
-    add_verb("preflight", "what this machine can do, and how long it takes")
+    preflight = add_verb("preflight", "what this machine can do, and how long it takes")
+    preflight.add_argument("model", nargs="?", help="also say what memory its training needs")
     return parser
 
 
@@ -330,9 +331,9 @@ def run_search(args) -> None:
 
 
 def run_preflight(args) -> None:
-    from lib.preflight import report
+    from lib import preflight
 
-    print(report())
+    print("\n".join(preflight.plans(args.model)) if args.model else preflight.report())
 
 
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,

@@ -4,6 +4,7 @@ Every tier goes through the same Auto classes: ``tiny`` is only a path into this
 """
 
 import contextlib
+import copy
 import json
 import re
 import socket
@@ -29,8 +30,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from lib import CourseError
 from lib.files import read_json
+from lib.logprobs import OUT_OF_MEMORY
+from lib.progress import tell_once
 from lib.prompts import prompt_text as prompt_text  # notebooks ask for it here
-from lib.prompts import tell_once
 from lib.runs import CONFIG, POLICY, finished, read_config
 
 disable_progress_bar()  # "Loading weights" and "Writing shards" flash by; downloads keep theirs
@@ -195,11 +197,26 @@ def load_policy(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             Path(path) / "config.json").is_file():
         model, tokenizer = _load_adapter(path)
     else:
-        _check_kind(path, _load(AutoConfig, path))
+        load_config(path)
         tokenizer = load_tokenizer(path)
         model = _weights(AutoModelForCausalLM, path)
     _check_fit(path, model, tokenizer)
-    return _plain(model).to(pick_device()).eval(), tokenizer
+    return _on_device(plain(model), path), tokenizer
+
+
+def _on_device(model: PreTrainedModel, path: str) -> PreTrainedModel:
+    try:
+        return model.to(pick_device()).eval()
+    except OUT_OF_MEMORY:
+        raise CourseError(f"the weights of {path} do not fit into the GPU's memory; take a smaller "
+                          "model, or end what else uses the GPU") from None
+
+
+def load_config(path: str):
+    """The transformers config of the causal language model at path; its weights are not read."""
+    config = _load(AutoConfig, path)
+    _check_kind(path, config)
+    return config
 
 
 def _load_adapter(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -239,7 +256,7 @@ def _check_fit(path: str, model: PreTrainedModel, tokenizer) -> None:
                           "model's own tokenizer, or call resize_token_embeddings and save both")
 
 
-def _plain(model: PreTrainedModel) -> PreTrainedModel:
+def plain(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its own wishes for sampling and without dropout.
 
     generation_config.json may ask for beams, filters and penalties; some combinations also stop
@@ -306,7 +323,7 @@ def load_scorer(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, li
     model = _weights(AutoModelForSequenceClassification, path)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # where GPT-2's text ends
     _check_fit(path, model, tokenizer)
-    return model.to(pick_device()).eval(), tokenizer, order
+    return _on_device(model, path), tokenizer, order
 
 
 def end_tokens(model: PreTrainedModel, tokenizer) -> list[int]:
@@ -327,3 +344,26 @@ def max_positions(model: PreTrainedModel) -> int:
                 module, "padding_idx", None) is not None:
             limit = min(limit, module.num_embeddings - module.padding_idx - 1)
     return limit
+
+
+def lora_config(model):
+    """LoRA of rank 8 on ``c_attn`` and ``c_proj`` of a GPT-2, else on every linear layer."""
+    from peft import LoraConfig
+
+    gpt2 = model.config.model_type == "gpt2"
+    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
+                      target_modules=["c_attn", "c_proj"] if gpt2 else "all-linear",
+                      fan_in_fan_out=gpt2)  # GPT-2 stores its weights transposed (Conv1D)
+
+
+def check_lora(model) -> None:
+    """Raise CourseError where PEFT finds no layers to adapt, before a run folder is made."""
+    from peft import get_peft_model
+
+    with torch.device("meta"):  # names and shapes alone, no weights
+        skeleton = type(model)(copy.deepcopy(model.config))
+    try:
+        get_peft_model(skeleton, lora_config(model))
+    except ValueError as error:
+        raise CourseError(f"--use-peft cannot adapt a {type(model).__name__}: "
+                          f"{str(error).splitlines()[0]}; leave it out") from None

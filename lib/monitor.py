@@ -58,6 +58,10 @@ class RunRecorder(TrainerCallback):
             kept = [row for row in read_samples(self.run_dir, name) if 0 < step >= row["step"]]
             (self.run_dir / name).write_text("".join(map(_line, kept)), encoding="utf-8")
 
+    def last_step(self, start: int) -> int | None:
+        """The last step that was logged since the run began, or went on, at start; None: none."""
+        return next((row["step"] for row in reversed(self.history) if row["step"] > start), None)
+
     def _append(self, name: str, step: int, rows: list[dict]) -> None:
         with (self.run_dir / name).open("a", encoding="utf-8") as file:
             file.write("".join(_line({"step": step, **row}) for row in rows))

@@ -6,19 +6,12 @@ it (BOS) and none behind; a conversation goes through the chat template, whose t
 special tokens already. Left out: images and tools.
 """
 
-import sys
-from functools import cache
 from itertools import pairwise
 
 from jinja2 import TemplateError
 
 from lib import CourseError
-
-
-@cache
-def tell_once(message: str) -> None:
-    """Print message to stderr, once a process."""
-    print(message, file=sys.stderr)
+from lib.progress import tell_once
 
 
 def prompt_text(tokenizer, prompt) -> str:

@@ -14,7 +14,7 @@ import torch
 from transformers import DynamicCache
 
 from lib import models
-from lib.logprobs import completion_logprobs, positions
+from lib.logprobs import completion_logprobs, in_parts, positions
 from lib.progress import close, progress
 from lib.prompts import prompt_ids, prompt_text
 
@@ -62,10 +62,19 @@ def generate(model, prompt_ids: Sequence[Sequence[int]], *, ends: Sequence[int],
     """
     if not all(prompt_ids):
         raise ValueError("a prompt is empty: its completion's first token has no context")
-    device, n = model.device, len(prompt_ids)
-    dice = torch.rand(n, max_completion_length, dtype=torch.float64,
-                      generator=torch.Generator().manual_seed(seed)).to(device)
-    stop = torch.tensor(list(ends), device=device)
+    dice = torch.rand(len(prompt_ids), max_completion_length, dtype=torch.float64,
+                      generator=torch.Generator().manual_seed(seed))
+    return in_parts(
+        lambda start, stop: _generate(model, prompt_ids[start:stop], dice[start:stop], ends=ends,
+                                      pad_token_id=pad_token_id, temperature=temperature,
+                                      tick=tick), 0, len(prompt_ids))
+
+
+def _generate(model, prompt_ids, dice: torch.Tensor, *, ends, pad_token_id: int,
+              temperature: float, tick) -> list[list[int]]:
+    """``generate`` for rows that fit into memory; dice: (rows, tokens)."""
+    device, (n, max_completion_length) = model.device, dice.shape
+    dice, stop = dice.to(device), torch.tensor(list(ends), device=device)
     # Prompts that are asked several times, as a group's is, are read once.
     distinct = list(dict.fromkeys(map(tuple, prompt_ids)))
     place = {prompt: i for i, prompt in enumerate(distinct)}

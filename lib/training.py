@@ -7,9 +7,11 @@ Every TRL default that has moved between releases is set here by name.
 
 import copy
 import dataclasses
+import gc
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,7 +25,8 @@ from safetensors import safe_open
 
 from lib import CourseError, is_autograding, models, monitor, plots, runs, show_one_line, trackers
 from lib.files import read_json, write_json
-from lib.logprobs import completion_logprobs
+from lib.logprobs import OUT_OF_MEMORY, completion_logprobs
+from lib.memory import fitting, halved
 from lib.prompts import pieces, prompt_ids
 from lib.rewards import RewardFunction, check_answers, reward_variance
 from lib.rollout import sample, sampled_rows
@@ -67,31 +70,9 @@ def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str |
     return config
 
 
-def lora_config(model):
-    """LoRA of rank 8 on ``c_attn`` and ``c_proj`` of a GPT-2, else on every linear layer."""
-    from peft import LoraConfig
-
-    gpt2 = model.config.model_type == "gpt2"
-    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
-                      target_modules=["c_attn", "c_proj"] if gpt2 else "all-linear",
-                      fan_in_fan_out=gpt2)  # GPT-2 stores its weights transposed (Conv1D)
-
-
-def check_lora(model) -> None:
-    """Raise CourseError where PEFT finds no layers to adapt, before a run folder is made."""
-    from peft import get_peft_model
-
-    with torch.device("meta"):  # names and shapes alone, no weights
-        skeleton = type(model)(copy.deepcopy(model.config))
-    try:
-        get_peft_model(skeleton, lora_config(model))
-    except ValueError as error:
-        raise CourseError(f"--use-peft cannot adapt a {type(model).__name__}: "
-                          f"{str(error).splitlines()[0]}; leave it out") from None
-
-
-def check_lengths(model, tokenizer, prompts: list, max_completion_length: int) -> None:
-    """Raise CourseError when a prompt is empty, or with its completion outgrows the model."""
+def check_lengths(model, tokenizer, prompts: list, max_completion_length: int) -> int:
+    """The tokens of the longest prompt. Raises CourseError when one is empty, or with its
+    completion outgrows the model."""
     lengths = [len(ids) for ids in prompt_ids(tokenizer, prompts)]
     if not lengths or min(lengths) == 0:
         raise CourseError("a prompt is empty; every prompt needs at least one token")
@@ -103,6 +84,7 @@ def check_lengths(model, tokenizer, prompts: list, max_completion_length: int) -
         raise CourseError(f"--max-completion-length {max_completion_length} does not fit: the "
                           f"longest prompt leaves {room} of the model's "
                           f"{models.max_positions(model)} positions; try {room}")
+    return max(lengths)
 
 
 def _commit() -> str | None:
@@ -167,11 +149,12 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
     prompts, held_out = task.prompts("train"), task.prompts("eval")
     policy, tokenizer = models.load_policy(models.policy_path(task.model, task))
     if task.use_peft:
-        check_lora(policy)
+        models.check_lora(policy)
     check_answers(task, answers)
     rows = task.train_rows(answers, prompts, task.max_steps * task.prompts_per_step)
-    check_lengths(policy, tokenizer, [*rows, *task.eval_rows(answers, held_out)],
-                  task.max_completion_length)
+    longest = check_lengths(policy, tokenizer, [*rows, *task.eval_rows(answers, held_out)],
+                            task.max_completion_length)
+    task = _planned(task, policy, longest)
     reference = copy.deepcopy(policy).requires_grad_(False)
 
     def sampler(policy):
@@ -201,21 +184,68 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
         started = read_json(run_dir / runs.CONFIG).get("started", "")
         run_name = task.run_name or f"{task.name()} {started}"
-        recorder.rewind(runs.step_of(checkpoint) if checkpoint else 0,
-                        read_json(run_dir / runs.HISTORY) if checkpoint else [])
-
-        stop = monitor.Stop(live)
-        callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
-        callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
+        done = runs.step_of(checkpoint) if checkpoint else 0
+        history = read_json(run_dir / runs.HISTORY) if checkpoint else []
+        with _told_when_disk_is_full(run_dir), monitor.Stop(live) as stop:
+            trained = None
+            while trained is None:
+                recorder.rewind(done, history)
+                watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
+                watching += [monitor.LivePlot(recorder, run_dir.name)] if live else []
+                try:
+                    trained = _run_trainer(task, policy, tokenizer, reference, reward, run_dir,
+                                           checkpoint, rows, watching, run_name)
+                except OUT_OF_MEMORY:
+                    task = _with_less_memory(task, run_dir, recorder, done)
+                if trained is None:  # the failed try may have trained some weights already
+                    policy = reference = None  # their memory, before it is asked for again
+                    gc.collect()
+                    torch.cuda.empty_cache()
+                    policy, reference = _policy_and_reference(task)
         with _told_when_disk_is_full(run_dir):
-            with stop:
-                policy = _run_trainer(task, policy, tokenizer, reference, reward, run_dir,
-                                      checkpoint, rows, callbacks, run_name)
-            _save(run_dir, policy, tokenizer, recorder)
+            _save(run_dir, trained, tokenizer, recorder)
             # Last of all: a folder with the final validation is a finished run.
-            write_json(run_dir / runs.FINAL, task.measure(answers, sampler(policy), held_out))
+            write_json(run_dir / runs.FINAL, task.measure(answers, sampler(trained), held_out))
     trackers.report(task.report_to, run_name, run_dir)
     return run_dir
+
+
+def _planned(task: Task, policy, prompt: int) -> Task:
+    """The task with a batch whose step fits into the GPU, as far as an estimate can tell."""
+    if policy.device.type != "cuda":
+        return task
+    free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_allocated(policy.device)
+    planned, found = fitting(task, policy.config, free, prompt)
+    if planned != task:
+        print(f"note: --batch-size {planned.batch_size} --accumulation {planned.accumulation}, "
+              f"which is the same step, to fit into {free / 2**30:.1f} GiB "
+              f"({found.peak / 2**30:.1f} estimated)", file=sys.stderr)
+    return planned
+
+
+def _policy_and_reference(task: Task):
+    policy, _ = models.load_policy(models.policy_path(task.model, task))
+    return policy, copy.deepcopy(policy).requires_grad_(False)
+
+
+def _with_less_memory(task: Task, run_dir: Path, recorder, done: int) -> Task:
+    """The task with a smaller batch and the same step, after memory ran out in the first one.
+
+    Raises CourseError where the batch is one already, and at a later step: what is trained by then
+    is in a checkpoint.
+    """
+    smaller = halved(task)
+    if smaller is None:
+        raise CourseError("memory runs out with one completion at a time; try --use-peft, a "
+                          "shorter --max-completion-length or a smaller model") from None
+    split = f"--batch-size {smaller.batch_size} --accumulation {smaller.accumulation}"
+    if step := recorder.last_step(done):
+        raise CourseError(f"memory ran out after step {step}; go on with {split} "
+                          f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
+    print(f"memory ran out; going on with {split}, which is the same step", file=sys.stderr)
+    write_json(run_dir / runs.CONFIG,
+               runs.read_config(run_dir) | {"settings": _as_json(smaller)})
+    return smaller
 
 
 def _check_before(task: Task, answers, run_dir: Path, resume: bool, overwrite: bool) -> None:
@@ -374,7 +404,7 @@ def _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint
         model=policy, reference=reference, reward_funcs=[reward], processing_class=tokenizer,
         args=grpo_config(task, run_dir, policy.device, run_name),
         train_dataset=Dataset.from_list(rows), callbacks=callbacks,
-        peft_config=lora_config(policy) if task.use_peft else None)
+        peft_config=models.lora_config(policy) if task.use_peft else None)
     trainer.remove_callback(PrinterCallback)  # Progress and RunRecorder say it better
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.model.merge_and_unload() if task.use_peft else trainer.model
