@@ -9,13 +9,13 @@ import json
 
 import pytest
 import torch
-from look_alikes import ZOO, make
 
 from lib import chat, models, prompts, rollout
 from lib.__main__ import main
 from lib.files import read_json
 from lib.runs import FINAL, HISTORY
 from lib.tasks import task_class
+from tests.zoo.look_alikes import ZOO, make
 
 QUICK = ("gpt2", "llama", "gemma2", "qwen3")
 NO_LORA = ("mamba",)  # PEFT refuses its out_proj
