@@ -358,10 +358,12 @@ def command(build_parser, run, argv: list[str] | None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with terminable():
-            args = build_parser(argv).parse_args(argv)
-            args.argv = argv
-            run(args)
-            print(end="", flush=True)  # a closed pipe is told now, not while Python ends
+            try:
+                args = build_parser(argv).parse_args(argv)
+                args.argv = argv
+                run(args)
+            finally:
+                print(end="", flush=True)  # a closed pipe is told now, not while Python ends
     except CourseError as error:
         return fail(error)
     except KeyboardInterrupt as error:

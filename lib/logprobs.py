@@ -5,6 +5,7 @@ may split it otherwise, and drops the EOS token, whose probability is what tells
 that ends its sentences from one that does not.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -38,6 +39,12 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
+def takes(model, argument: str) -> bool:
+    """Whether the model's forward pass has an argument of this name; an adapter asks its base."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    return argument in inspect.signature(base.forward).parameters
+
+
 @torch.no_grad()
 def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """``log p(input_ids[:, t] | input_ids[:, :t])``, shape (B, T - 1), float32.
@@ -46,8 +53,9 @@ def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor)
     row's first real token, mean nothing. Positions are counted from the first real token:
     GPT-2 does not do that by itself, and a left-padded row would get other log-probs.
     """
+    where = {"position_ids": positions(attention_mask)} if takes(model, "position_ids") else {}
     logits = model(input_ids=input_ids, attention_mask=attention_mask,
-                   position_ids=positions(attention_mask)).logits[:, :-1].float()
+                   **where).logits[:, :-1].float()
     ids = input_ids[:, 1:]  # flat: along an inner axis cross_entropy is off in the fifth digit
     return -cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
 

@@ -72,7 +72,9 @@ def policy_path(model: str, task) -> str:
 
 def expanded(path: str) -> str:
     """The path with ``~`` resolved, which a shell leaves alone in ``--model=~/mine``."""
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+    with contextlib.suppress(RuntimeError):  # nobody of that name: a folder called so, perhaps
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    return path
 
 
 def trained_with(path: str) -> dict:
@@ -148,11 +150,11 @@ def _what_is_wrong(folder: Path, error: Exception) -> str:
     if not (folder / "config.json").is_file():
         return (f"{folder} holds no config.json, so it is no model folder; a run's trained policy "
                 f"is its folder {POLICY}/")
-    config = read_json(folder / "config.json")
-    if config.get("model_type") not in CONFIG_MAPPING:
+    config = read_json(folder / "config.json", "model_type")
+    if config["model_type"] not in CONFIG_MAPPING:
         code = " and brings code of its own, which the course does not run" * (
             "auto_map" in config)
-        return (f"{folder} is a model of the type '{config.get('model_type')}', which this "
+        return (f"{folder} is a model of the type '{config['model_type']}', which this "
                 f"transformers does not know{code}; take a model that it knows")
     return f"the model folder {folder} cannot be loaded: {_first_line(error)}"
 
@@ -238,10 +240,10 @@ def _load_adapter(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def _check_kind(path: str, config) -> None:
     """Raise CourseError unless config is that of a causal language model."""
     kind = (getattr(config, "architectures", None) or [""])[0]
-    what = f"an encoder-decoder ({kind or config.model_type})" if getattr(
-        config, "is_encoder_decoder", False) else f"a {kind}"
-    if what.startswith("an") or (kind and not kind.endswith(
+    two_parts = getattr(config, "is_encoder_decoder", False)
+    if two_parts or (kind and not kind.endswith(
             ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))):
+        what = f"an encoder-decoder ({kind or config.model_type})" if two_parts else f"a {kind}"
         raise CourseError(f"'{path}' is {what}, not a causal language model; a policy must "
                           "generate text: try --model tiny or --model gpt2")
 
@@ -320,6 +322,9 @@ def load_scorer(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, li
     tokenizer = _load(AutoTokenizer, path)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise CourseError(f"the tokenizer of {path} names no token to pad with; set "
+                          "tokenizer.pad_token and save it again")
     model = _weights(AutoModelForSequenceClassification, path)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # where GPT-2's text ends
     _check_fit(path, model, tokenizer)

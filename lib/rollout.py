@@ -6,15 +6,15 @@ samples from softmax(logits / temperature) and nothing else, so that what is tra
 loss scores. Left out: beams, top-k, top-p, penalties, images.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from lib import models
-from lib.logprobs import completion_logprobs, in_parts, positions
+from lib.logprobs import completion_logprobs, in_parts, positions, takes
 from lib.progress import close, progress
 from lib.prompts import prompt_ids, prompt_text
 
@@ -41,12 +41,6 @@ def left_padded(rows: Sequence[Sequence[int]], pad_token_id: int, device
     ids = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     return ids.to(device), mask.to(device), positions(mask).to(device)
-
-
-def takes(model, argument: str) -> bool:
-    """Whether the model's forward pass has an argument of this name; an adapter asks its base."""
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
-    return argument in inspect.signature(base.forward).parameters
 
 
 @torch.no_grad()
@@ -83,11 +77,15 @@ def _generate(model, prompt_ids, dice: torch.Tensor, *, ends, pad_token_id: int,
     placed = takes(model, "position_ids")
 
     ids, mask, where = left_padded(distinct, pad_token_id, device)
-    cache = DynamicCache(config=model.config)
-    out = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True,
-                **({"position_ids": where} if placed else {}), **extra)
+    cache = key_values(model)
+    cached = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+    out = model(input_ids=ids, attention_mask=mask, **cached, **extra,
+                **({"position_ids": where} if placed else {}))
     logits, mask, where = out.logits[source, -1], mask[source], where[source, -1:] + 1
-    cache.batch_select_indices(source)
+    if cache is None:
+        ids = ids[source]
+    else:
+        cache.batch_select_indices(source)
     rows = torch.arange(n, device=device)  # of those that are still going
     said = torch.full((n, max_completion_length), -1, device=device)
     for step in range(max_completion_length):
@@ -99,13 +97,31 @@ def _generate(model, prompt_ids, dice: torch.Tensor, *, ends, pad_token_id: int,
             break
         if not going.all():
             keep = going.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
             rows, token, mask, where = rows[keep], token[keep], mask[keep], where[keep]
+            if cache is None:
+                ids = ids[keep]
+            else:
+                cache.batch_select_indices(keep)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        out = model(input_ids=token[:, None], attention_mask=mask, past_key_values=cache,
-                    use_cache=True, **({"position_ids": where} if placed else {}), **extra)
+        if cache is None:  # all is read again
+            ids = torch.cat([ids, token[:, None]], dim=1)
+            out = model(input_ids=ids, attention_mask=mask, **extra,
+                        **({"position_ids": positions(mask)} if placed else {}))
+        else:
+            out = model(input_ids=token[:, None], attention_mask=mask, **cached, **extra,
+                        **({"position_ids": where} if placed else {}))
         logits, where = out.logits[:, -1], where + 1
     return [row[:row.index(-1)] if -1 in row else row for row in said.tolist()]
+
+
+def key_values(model) -> DynamicCache | None:
+    """An empty cache of keys and values; None for a model that keeps another state (Mamba)."""
+    if not takes(model, "past_key_values"):
+        return None
+    cache = DynamicCache(config=model.config)
+    plain = all(isinstance(layer, DynamicLayer) and not isinstance(layer, LinearAttentionLayer)
+                for layer in cache.layers)
+    return cache if plain else None
 
 
 def draw(logits: torch.Tensor, temperature: float, dice: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from lib import rollout
-from lib.logprobs import positions
+from lib.logprobs import positions, takes
 from lib.prompts import prompt_ids
 
 
@@ -47,7 +47,7 @@ class Trainer(GRPOTrainer):
 
     @cached_property
     def _placed(self) -> bool:
-        return rollout.takes(self.accelerator.unwrap_model(self.model), "position_ids")
+        return takes(self.accelerator.unwrap_model(self.model), "position_ids")
 
     @property
     def _spread(self) -> bool:

@@ -231,3 +231,32 @@ def test_a_head_that_is_missing_would_be_random(tmp_path):
     models.load_tokenizer(str(POLICY)).save_pretrained(tmp_path)
     with pytest.raises(CourseError, match=r"lack 1 of this model's tensors, lm_head.weight"):
         models.load_policy(str(tmp_path))
+
+
+def test_gsm8k_in_the_cache_works_without_the_hub(tmp_path, monkeypatch):
+    """The cache is laid out as a download leaves it."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+    from huggingface_hub import constants
+
+    from lib.tasks.reasoning import get_gsm8k_questions
+
+    folder = tmp_path / "openai___gsm8k" / "main" / "0.0.0" / ("a" * 40)
+    folder.mkdir(parents=True)
+    columns = datasets.Features({name: datasets.Value("string") for name in ("question", "answer")})
+    for split in ("train", "test"):
+        with ArrowWriter(path=str(folder / f"gsm8k-{split}.arrow"), features=columns) as writer:
+            writer.write({"question": f"of {split}", "answer": "#### 3"})
+            writer.finalize()
+    datasets.DatasetInfo(
+        features=columns, builder_name="parquet", dataset_name="gsm8k", config_name="main",
+        version="0.0.0", splits=datasets.SplitDict(
+            {split: datasets.SplitInfo(split, 9, 1, dataset_name="gsm8k")
+             for split in ("train", "test")}, dataset_name="gsm8k")
+    ).write_to_directory(str(folder))
+    for owner, name, value in ((datasets.config, "HF_DATASETS_CACHE", tmp_path),
+                               (datasets.config, "HF_HUB_OFFLINE", False),
+                               (constants, "HF_HUB_OFFLINE", False),
+                               (models, "hub_reachable", lambda: False)):
+        monkeypatch.setattr(owner, name, value)
+    assert get_gsm8k_questions("eval", None) == [{"question": "of test", "answer": "#### 3"}]

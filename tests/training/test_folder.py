@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from lib import CourseError, logprobs, memory, models, rollout, runs, trl_overrides
 from lib.__main__ import main
 from lib.files import read_json
+from lib.progress import tell_once
 from lib.tasks.sentiment import SentimentTask
 from lib.training import train
 
@@ -198,6 +199,7 @@ def test_memory_that_runs_out_in_the_first_step(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, full)
+    tell_once.cache_clear()
     run_dir = train(task, answers, tmp_path / "run")
     assert left == [0]
     assert_same(run_dir, whole, atol=1e-5)
