@@ -202,7 +202,9 @@ def test_memory_that_runs_out_in_the_first_step(
     tell_once.cache_clear()
     run_dir = train(task, answers, tmp_path / "run")
     assert left == [0]
-    assert_same(run_dir, whole, atol=1e-5)
+    # Where a gradient is rounding alone (a key's bias), Adam makes a step of it; four steps of
+    # 2e-4 are what other entries move.
+    assert_same(run_dir, whole, atol=2e-4)
     settings = read_json(run_dir / runs.CONFIG)["settings"]
     inside = place in ("sampling", "log-probs")
     assert settings["batch_size"] == (8 if inside else 2) and settings["accumulation"] == (

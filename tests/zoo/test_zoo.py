@@ -46,6 +46,7 @@ def questions(in_tmp):
     rows = [{"question": f"Tom has {i} apples and gets {i % 7} more. How many?",
              "answer": f"Sum.\n#### {i + i % 7}"} for i in range(60)]
     (in_tmp / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (in_tmp / "prompts.txt").write_text("\n".join(f"Film number {i} was" for i in range(12)))
     return in_tmp / "data.jsonl"
 
 
@@ -57,7 +58,8 @@ def run(*argv):
 def test_the_whole_way(name, folder, notebooks, in_tmp, questions):
     path = made(name, folder)
     task = "reasoning" if ZOO[name].chat else "sentiment"
-    own = ["--data", questions] if task == "reasoning" else ["--scorer", "tiny"]
+    own = ["--data", questions] if task == "reasoning" else [
+        "--scorer", "tiny", "--prompts", in_tmp / "prompts.txt"]
     settings = [*own, "--answers", notebooks[task]]
     flags = ["--model", path, "--beta", "0.05", "--batch-size", "4", "--accumulation", "2",
              "--num-generations", "4", "--max-completion-length", "6", "--max-steps", "2",
@@ -66,8 +68,8 @@ def test_the_whole_way(name, folder, notebooks, in_tmp, questions):
     history = read_json(in_tmp / "run" / HISTORY)
     assert history[0]["kl"] == pytest.approx(0, abs=1e-7), "no dropout, and the same positions"
     asks = [*own, *(["--answers", notebooks[task]] * (task == "reasoning"))]
-    run("evaluate", task, path, "--num-prompts", "1", *asks)
-    run("compare", task, path, "run", "--num-prompts", "1", *asks)
+    run("evaluate", task, path, "--num-prompts", "2", *asks)
+    run("compare", task, path, "run", "--num-prompts", "2", *asks)
     run("export", "run", "--zip", "run.zip")
     run("chat", "run.zip", "How many?", "--max-completion-length", "4")
     if name in NO_LORA:
