@@ -4,7 +4,8 @@
 #   bash setup.sh          install, register the Jupyter kernel, show the preflight
 #   bash setup.sh demo     train with and without KL, compare, grade (installs first)
 #   bash setup.sh site     build the walk-through in site/ (installs first)
-#   bash setup.sh test     run all tests (installs first); `test fast` for one tier
+#   bash setup.sh test     run all tests (installs first); `test fast` for one tier, `test zoo` for
+#                          all kinds of models, `test gpu` where there is a GPU
 #
 # It installs into .venv, or in place on Colab and inside an active conda environment.
 # PYTHON=/path/to/python chooses the interpreter. Left out: GPU drivers.
@@ -144,8 +145,9 @@ case $FIRST in
     "$PY" -m ruff check .
     # Each of two workers begins with half of this list: one with chapters 1 and 3, the other
     # soon with tests/browser, which executes the others first.
-    tiers=(tests/notebooks tests/training tests/fast tests/browser tests/grading)
-    [ $# -gt 0 ] && tiers=("${@/#/tests/}")
+    tiers=(tests/notebooks tests/training tests/fast tests/browser tests/grading tests/zoo tests/gpu)
+    marked=(-m "not slow")
+    [ $# -gt 0 ] && tiers=("${@/#/tests/}") && marked=()
     case " ${tiers[*]} " in *" tests/browser "*) browser ;; esac
-    exec "$PY" -m pytest -n auto --maxprocesses 4 --dist worksteal "${tiers[@]}" ;;
+    exec "$PY" -m pytest -n auto --maxprocesses 4 --dist worksteal ${marked[@]+"${marked[@]}"} "${tiers[@]}" ;;
 esac

@@ -2,15 +2,20 @@
 export, search or preflight.
 
 Flags may be written with dashes or underscores. A user's mistake ends in one line and exit
-code 2; an interrupted run says how to go on.
+code 2; an interrupted run says how to go on and ends with 130 (after SIGTERM, 143).
 """
 
 import argparse
 import dataclasses
 import difflib
+import errno
 import math
+import os
 import re
+import shlex
+import signal
 import sys
+import threading
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -111,7 +116,8 @@ def build_parser(argv: list[str] = ()) -> Parser:
     where.add_argument("--zip", type=Path, metavar="FILE")
     where.add_argument("--push-to-hub", metavar="USER/NAME")
     export.add_argument("--private", action="store_true", help="a private Hub repository")
-    add_verb("preflight", "what this machine can do, and how long it takes")
+    preflight = add_verb("preflight", "what this machine can do, and how long it takes")
+    preflight.add_argument("model", nargs="?", help="also say what memory its training needs")
     return parser
 
 
@@ -230,8 +236,6 @@ def task_of_flags(args) -> Task:
 
 
 def run_train(args) -> None:
-    import os
-
     task = task_of_flags(args)  # a wrong flag is told before anything is imported
     from lib.training import train
 
@@ -243,9 +247,11 @@ def run_train(args) -> None:
         with solved(answers):
             train(task, functions, run_dir, resume=args.resume_from_checkpoint,
                   overwrite=args.overwrite, refuse_hopeless=args.refuse_hopeless)
-    except KeyboardInterrupt:
-        raise CourseError(f"interrupted; go on with the same command and "
-                          f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
+    except KeyboardInterrupt as stop:
+        begun = (run_dir / runs.BASELINE).exists() and not (run_dir / runs.FINAL).exists()
+        again = ["--output-dir", str(run_dir), "--resume-from-checkpoint", "auto"] * begun
+        raise stop from CourseError("interrupted; go on with: python -m lib "
+                                    + shlex.join([*args.argv, *again]))
     run_analyze(argparse.Namespace(run_dir=run_dir))
 
 
@@ -325,9 +331,9 @@ def run_search(args) -> None:
 
 
 def run_preflight(args) -> None:
-    from lib.preflight import report
+    from lib import preflight
 
-    print(report())
+    print("\n".join(preflight.plans(args.model)) if args.model else preflight.report())
 
 
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,
@@ -343,21 +349,59 @@ def main(argv: list[str] | None = None) -> int:
 def command(build_parser, run, argv: list[str] | None) -> int:
     """Parse and run one command line; 0, or 2 after a user's mistake, told in one line.
 
-    build_parser: argv -> the parser.
+    build_parser: argv -> the parser. As a shell expects, 130 after Ctrl-C, 143 after SIGTERM, and
+    141 where nobody reads any more.
     """
     argv = dashes(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a terminal may know fewer characters
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
-        run(build_parser(argv).parse_args(argv))
+        with terminable():
+            try:
+                args = build_parser(argv).parse_args(argv)
+                args.argv = argv
+                run(args)
+            finally:
+                print(end="", flush=True)  # a closed pipe is told now, not while Python ends
     except CourseError as error:
-        said = str(error)
+        return fail(error)
+    except KeyboardInterrupt as error:
+        number = next((arg for arg in error.args if isinstance(arg, int)), signal.SIGINT)
+        return fail(error.__cause__ or "interrupted", 128 + number)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:  # of a file: not ours to foresee, but the user's to mend
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return fail(f"{error.filename or 'a disk'}: {error.strerror}; free some space")
         if error.filename is None:
             raise
-        said = f"{error.filename}: {error.strerror}; choose another path, or free this one"
-    else:
-        return 0
-    print(f"error: {' '.join(said.split())}", file=sys.stderr)
-    return 2
+        return fail(f"{error.filename}: {error.strerror}; choose another path, or free this one")
+    return 0
+
+
+def fail(said, code: int = 2) -> int:
+    """Tell a mistake in one line; the exit code."""
+    print(f"error: {' '.join(str(said).split())}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def terminable():
+    """Within the block a SIGTERM is a KeyboardInterrupt with its number, so that files are left
+    in order."""
+    def stop(number, frame):
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Ask a trained policy: ``python -m lib chat MODEL QUESTION``, ``--interactive``, ``--jsonl``.
 
-A model with a chat template is asked through it, with the system prompt of its task; a tiny
-policy without one is asked in the format of its task.
+A run is asked in the form in which it was trained: texts in the format of its task, or
+conversations. Any other model is asked through its chat template where it has one.
 """
 
 import fcntl
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib import CourseError, models
+from lib.prompts import prompt_ids
 from lib.rollout import sample
 from lib.tasks import BUNDLED, task_class
 
@@ -57,16 +58,16 @@ class Asker:
             or run.get("settings", {}).get("max_completion_length") or DEFAULT_LENGTH}
         self.seeds = itertools.count(seed)
         self.policy, self.tokenizer = models.load_policy(models.policy_path(path, self.task))
+        self.conversational = run.get("conversational", bool(self.tokenizer.chat_template))
 
     def __call__(self, question: str) -> str:
-        prompt = self.task.chat_prompt(question, bool(self.tokenizer.chat_template))
+        prompt = self.task.chat_prompt(question, self.conversational)
         seed = next(self.seeds)
-        text = models.prompt_text(self.tokenizer, prompt)
-        room = models.max_positions(self.policy) - len(self.tokenizer(text)["input_ids"])
+        room = models.max_positions(self.policy) - len(prompt_ids(self.tokenizer, [prompt])[0])
         if room < 1:
             raise CourseError("the question is too long for this model")
         length = min(self.sampling["max_completion_length"], room)
-        [ids] = sample(self.policy, self.tokenizer, [text], seed=seed,
+        [ids] = sample(self.policy, self.tokenizer, [prompt], seed=seed,
                        **self.sampling | {"max_completion_length": length})
         answer = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if self.jsonl:

@@ -79,15 +79,24 @@ def exported(run_dir: str | Path, name: str) -> Iterator[Path]:
     run_dir = finished(run_dir)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / Path(name).name
-        shutil.copytree(run_dir / POLICY, target)
-        for file in (HISTORY, BASELINE, FINAL, CURVES):
-            shutil.copy(run_dir / file, target)
-        # The file of a task of one's own is a path on this machine; others name theirs by --task.
-        write_json(target / CONFIG, read_json(run_dir / CONFIG) | {"task_file": None})
-        (target / "README.md").write_text(card(run_dir, name), encoding="utf-8")
-        (target / SUMS).write_text("".join(
-            f"{digest}  {file}\n" for file, digest in digests(target).items()))
+        try:
+            _fill(run_dir, target, name)
+        except OSError as error:  # shutil's own has neither file nor reason
+            raise CourseError(f"cannot gather the export in {tempfile.gettempdir()}: "
+                              f"{error.strerror or error}; a file of the run is missing, or there "
+                              "is no room: name another folder in TMPDIR") from None
         yield target
+
+
+def _fill(run_dir: Path, target: Path, name: str) -> None:
+    shutil.copytree(run_dir / POLICY, target)
+    for file in (HISTORY, BASELINE, FINAL, CURVES):
+        shutil.copy(run_dir / file, target)
+    # The file of a task of one's own is a path on this machine; others name theirs by --task.
+    write_json(target / CONFIG, read_json(run_dir / CONFIG) | {"task_file": None})
+    (target / "README.md").write_text(card(run_dir, name), encoding="utf-8")
+    (target / SUMS).write_text("".join(
+        f"{digest}  {file}\n" for file, digest in digests(target).items()))
 
 
 def to_zip(run_dir: str | Path, path: str | Path) -> Path:
@@ -125,7 +134,8 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
                 _check_sums(Path(work) / target.name, path)
                 (Path(work) / target.name).rename(target)
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise CourseError(f"cannot unpack {path}: {error}; export it again") from None
+        raise CourseError(f"cannot unpack {path}: {error}; export it again, or free some space"
+                          ) from None
     return target
 
 

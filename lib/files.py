@@ -43,10 +43,13 @@ def write_json(path: Path, value) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path):
-    """Read a JSON file; raises CourseError when it is missing or damaged."""
+def read_json(path: Path, *keys: str):
+    """Read a JSON file; raises CourseError when it is missing, damaged, or no object with keys."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if keys and not (isinstance(value, dict) and value.keys() >= set(keys)):
+            raise ValueError(f"it is no object with {' and '.join(keys)}")
+        return value
     except FileNotFoundError:
         raise CourseError(f"{path} does not exist; is this the folder of a run?") from None
     except (OSError, ValueError) as error:

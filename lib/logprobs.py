@@ -5,13 +5,44 @@ may split it otherwise, and drops the EOS token, whose probability is what tells
 that ends its sentences from one that does not.
 """
 
+import inspect
+from collections.abc import Callable
+
 import torch
 from torch.nn.functional import cross_entropy
+
+from lib import CourseError
+from lib.progress import tell_once
+
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+
+
+def in_parts(work: Callable[[int, int], list], start: int, stop: int) -> list:
+    """``work(start, stop)``, a list with an entry a row; where memory runs out, of each half.
+
+    Raises CourseError where it runs out for a single row.
+    """
+    try:
+        return work(start, stop)
+    except OUT_OF_MEMORY:
+        if stop - start < 2:
+            raise CourseError("memory runs out for a single completion; take a shorter "
+                              "--max-completion-length, or a smaller model") from None
+    tell_once("note: memory ran out; completions are now read and sampled in smaller parts")
+    torch.cuda.empty_cache()  # what the failed try had is free by now
+    middle = (start + stop) // 2
+    return in_parts(work, start, middle) + in_parts(work, middle, stop)
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
     """Positions (B, T) of an attention mask (B, T): 0 at each row's first real token."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def takes(model, argument: str) -> bool:
+    """Whether the model's forward pass has an argument of this name; an adapter asks its base."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    return argument in inspect.signature(base.forward).parameters
 
 
 @torch.no_grad()
@@ -22,8 +53,9 @@ def token_logprobs(model, input_ids: torch.Tensor, attention_mask: torch.Tensor)
     row's first real token, mean nothing. Positions are counted from the first real token:
     GPT-2 does not do that by itself, and a left-padded row would get other log-probs.
     """
+    where = {"position_ids": positions(attention_mask)} if takes(model, "position_ids") else {}
     logits = model(input_ids=input_ids, attention_mask=attention_mask,
-                   position_ids=positions(attention_mask)).logits[:, :-1].float()
+                   **where).logits[:, :-1].float()
     ids = input_ids[:, 1:]  # flat: along an inner axis cross_entropy is off in the fifth digit
     return -cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
 
@@ -44,14 +76,16 @@ def completion_logprobs(model, prompt_ids: list[list[int]], completion_ids: list
     rows = [list(p) + list(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
     logits_a_row = max(map(len, rows), default=1) * model.config.vocab_size
     batch_size = max(1, min(batch_size, LOGITS // logits_a_row))
-    result = []
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
+
+    def scored(start: int, stop: int) -> list[list[float]]:
+        batch = rows[start:stop]
         width = max(map(len, batch))
         ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in batch])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
         logps = token_logprobs(model, ids.to(model.device), mask.to(model.device)).cpu()
-        for i, row in enumerate(batch):
-            first = len(prompt_ids[start + i]) - 1  # logps[t] belongs to token t + 1
-            result.append(logps[i, first : len(row) - 1].tolist())
-    return result
+        firsts = [len(prompt) - 1 for prompt in prompt_ids[start:stop]]  # logps[t]: of token t + 1
+        return [logps[i, first : len(row) - 1].tolist()
+                for i, (first, row) in enumerate(zip(firsts, batch, strict=True))]
+
+    return [row for start in range(0, len(rows), batch_size)
+            for row in in_parts(scored, start, min(start + batch_size, len(rows)))]

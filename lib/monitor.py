@@ -2,6 +2,7 @@
 checkpoints, progress, curves; and how it is stopped."""
 
 import json
+import shutil
 import signal
 import statistics
 import sys
@@ -15,7 +16,7 @@ from transformers import TrainerCallback
 
 from lib.files import write_json
 from lib.progress import close, in_kernel, progress
-from lib.runs import HISTORY, PROBES, SAMPLES, read_samples, write_checksums
+from lib.runs import CONFIG, HISTORY, PROBES, SAMPLES, read_samples, write_checksums
 from lib.tasks.base import Task
 
 
@@ -57,6 +58,10 @@ class RunRecorder(TrainerCallback):
             kept = [row for row in read_samples(self.run_dir, name) if 0 < step >= row["step"]]
             (self.run_dir / name).write_text("".join(map(_line, kept)), encoding="utf-8")
 
+    def last_step(self, start: int) -> int | None:
+        """The last step that was logged since the run began, or went on, at start; None: none."""
+        return next((row["step"] for row in reversed(self.history) if row["step"] > start), None)
+
     def _append(self, name: str, step: int, rows: list[dict]) -> None:
         with (self.run_dir / name).open("a", encoding="utf-8") as file:
             file.write("".join(_line({"step": step, **row}) for row in rows))
@@ -80,7 +85,9 @@ class RunRecorder(TrainerCallback):
         write_json(self.run_dir / HISTORY, self.history)
 
     def on_save(self, args, state, control, **kwargs):
-        write_checksums(self.run_dir / f"checkpoint-{state.global_step}")
+        checkpoint = self.run_dir / f"checkpoint-{state.global_step}"
+        shutil.copy(self.run_dir / CONFIG, checkpoint)  # whose it is, wherever it is moved
+        write_checksums(checkpoint)
 
 
 def now_and_then(state) -> bool:
@@ -174,30 +181,40 @@ class LivePlot(TrainerCallback):
 
 
 class Stop(TrainerCallback):
-    """A way to end a run early with all its files written: a button, or the kernel's own stop.
+    """A way to end a run early with a checkpoint: a button, an interrupt, or a SIGTERM.
 
     The front end delivers the click while the cell runs (a kernel's subshell in JupyterLab 4.4
-    and later); where it does not, the kernel's interrupt does the same. live: whether there is
-    somebody to press it; without, an interrupt stays what it is. Use as a context manager.
+    and later); where it does not, the kernel's interrupt does the same. live: whether the run then
+    goes on to its last files, in a notebook; else the block ends with KeyboardInterrupt (its
+    argument: the signal) once the checkpoint is saved. Asked twice, it does not wait for the step.
+    Use as a context manager.
     """
 
     def __init__(self, live: bool):
-        self.live, self.asked, self.handle, self.before = live, threading.Event(), None, None
+        self.live, self.asked, self.handle, self.before = live, threading.Event(), None, {}
+        self.signal = None
 
     def __enter__(self) -> "Stop":
-        if self.live and threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self.interrupt)
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.interrupt)
+                           for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *error) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+    def __exit__(self, kind, *error) -> None:
+        for number, before in self.before.items():
+            signal.signal(number, before)
         self._say("stopped by an error")
+        if kind is None and self.signal and not self.live:
+            raise KeyboardInterrupt(self.signal)
 
-    def interrupt(self, *_) -> None:
-        if self.asked.is_set():  # asked twice: do not wait for the step
-            raise KeyboardInterrupt
+    def interrupt(self, number, frame) -> None:
+        if self.asked.is_set():
+            raise KeyboardInterrupt(number)
+        self.signal = number
         self.asked.set()
+        if not self.live:
+            print("stopping when this step is done and saved; once more stops at once",
+                  file=sys.stderr)
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.live and in_kernel():

@@ -15,6 +15,8 @@ import torch
 
 from lib import models
 from lib.files import read_json
+from lib.memory import fitting, told
+from lib.tasks import BUNDLED, task_class
 
 TIMINGS = Path(__file__).with_name("timings.json")
 LIBRARIES = ("transformers", "trl", "datasets", "peft", "matplotlib", "ipywidgets")
@@ -47,13 +49,13 @@ def network() -> bool:
 
 def memory(device: torch.device) -> str:
     """Free memory of the machine, and of the GPU where there is one."""
-    def told(free: int, total: int, what: str) -> str:
+    def said(free: int, total: int, what: str) -> str:
         return f"{free / 2**30:.1f} of {total / 2**30:.0f} GiB {what} free"
 
     machine = psutil.virtual_memory()
-    text = told(machine.available, machine.total, "memory")
+    text = said(machine.available, machine.total, "memory")
     if device.type == "cuda":
-        text += ", " + told(*torch.cuda.mem_get_info(device), "GPU memory")
+        text += ", " + said(*torch.cuda.mem_get_info(device), "GPU memory")
     return text
 
 
@@ -73,6 +75,27 @@ def sections(chapter: str) -> list[str]:
             f"  {'section':<60} {'minutes':>7} {'MiB':>6}",
             *(f"  {title[:60]:<60} {minutes:7.1f} {mib:6.0f}"
               for title, minutes, mib in [*rows, ("all", *total(parts))])]
+
+
+PROMPT = 200  # tokens, as a plan assumes them: GSM8K's questions with the system prompt
+
+
+def plans(model: str) -> list[str]:
+    """How much memory a step of each bundled task takes with a model, and the batch that fits into
+    what is free here, as lines."""
+    device, lines = models.pick_device(), []
+    free = (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else
+            psutil.virtual_memory().available)
+    for name in BUNDLED:
+        for peft in (False, True):
+            task = task_class(name).of(model=model, use_peft=peft, max_steps=1)
+            config = models.load_config(models.policy_path(model, task))
+            task, found = fitting(task, config, free, PROMPT, gpu=device.type == "cuda")
+            verdict = "fits with" if found.peak <= free else "does not fit, not even with"
+            lines.append(f"{name}{', LoRA' * peft}: {told(found)}; {verdict} --batch-size "
+                         f"{task.batch_size} --accumulation {task.accumulation}")
+    return [f"one training step of {model}, prompts of {PROMPT} tokens, {free / 2**30:.1f} GiB "
+            "free:", *lines]
 
 
 def report(chapter: str | None = None) -> str:

@@ -1,6 +1,7 @@
-"""Progress bars that leave nothing behind: not in a terminal, not in a notebook that is saved."""
+"""Progress bars that leave nothing behind, in a terminal or a saved notebook; notes told once."""
 
 import sys
+from functools import cache
 
 from tqdm.auto import tqdm
 
@@ -44,3 +45,9 @@ def _bar_in_notebook():
                 self.handle = None
 
     return Bar
+
+
+@cache
+def tell_once(message: str) -> None:
+    """Print message to stderr, once a process."""
+    print(message, file=sys.stderr)

@@ -6,16 +6,17 @@ samples from softmax(logits / temperature) and nothing else, so that what is tra
 loss scores. Left out: beams, top-k, top-p, penalties, images.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from lib import models
-from lib.logprobs import completion_logprobs, positions
+from lib.logprobs import completion_logprobs, in_parts, positions, takes
 from lib.progress import close, progress
+from lib.prompts import prompt_ids, prompt_text
 
 
 @contextmanager
@@ -42,12 +43,6 @@ def left_padded(rows: Sequence[Sequence[int]], pad_token_id: int, device
     return ids.to(device), mask.to(device), positions(mask).to(device)
 
 
-def takes(model, argument: str) -> bool:
-    """Whether the model's forward pass has an argument of this name; an adapter asks its base."""
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
-    return argument in inspect.signature(base.forward).parameters
-
-
 @torch.no_grad()
 def generate(model, prompt_ids: Sequence[Sequence[int]], *, ends: Sequence[int], pad_token_id: int,
              temperature: float, max_completion_length: int, seed: int,
@@ -61,10 +56,19 @@ def generate(model, prompt_ids: Sequence[Sequence[int]], *, ends: Sequence[int],
     """
     if not all(prompt_ids):
         raise ValueError("a prompt is empty: its completion's first token has no context")
-    device, n = model.device, len(prompt_ids)
-    dice = torch.rand(n, max_completion_length, dtype=torch.float64,
-                      generator=torch.Generator().manual_seed(seed)).to(device)
-    stop = torch.tensor(list(ends), device=device)
+    dice = torch.rand(len(prompt_ids), max_completion_length, dtype=torch.float64,
+                      generator=torch.Generator().manual_seed(seed))
+    return in_parts(
+        lambda start, stop: _generate(model, prompt_ids[start:stop], dice[start:stop], ends=ends,
+                                      pad_token_id=pad_token_id, temperature=temperature,
+                                      tick=tick), 0, len(prompt_ids))
+
+
+def _generate(model, prompt_ids, dice: torch.Tensor, *, ends, pad_token_id: int,
+              temperature: float, tick) -> list[list[int]]:
+    """``generate`` for rows that fit into memory; dice: (rows, tokens)."""
+    device, (n, max_completion_length) = model.device, dice.shape
+    dice, stop = dice.to(device), torch.tensor(list(ends), device=device)
     # Prompts that are asked several times, as a group's is, are read once.
     distinct = list(dict.fromkeys(map(tuple, prompt_ids)))
     place = {prompt: i for i, prompt in enumerate(distinct)}
@@ -73,11 +77,15 @@ def generate(model, prompt_ids: Sequence[Sequence[int]], *, ends: Sequence[int],
     placed = takes(model, "position_ids")
 
     ids, mask, where = left_padded(distinct, pad_token_id, device)
-    cache = DynamicCache(config=model.config)
-    out = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True,
-                **({"position_ids": where} if placed else {}), **extra)
+    cache = key_values(model)
+    cached = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+    out = model(input_ids=ids, attention_mask=mask, **cached, **extra,
+                **({"position_ids": where} if placed else {}))
     logits, mask, where = out.logits[source, -1], mask[source], where[source, -1:] + 1
-    cache.batch_select_indices(source)
+    if cache is None:
+        ids = ids[source]
+    else:
+        cache.batch_select_indices(source)
     rows = torch.arange(n, device=device)  # of those that are still going
     said = torch.full((n, max_completion_length), -1, device=device)
     for step in range(max_completion_length):
@@ -89,13 +97,31 @@ def generate(model, prompt_ids: Sequence[Sequence[int]], *, ends: Sequence[int],
             break
         if not going.all():
             keep = going.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
             rows, token, mask, where = rows[keep], token[keep], mask[keep], where[keep]
+            if cache is None:
+                ids = ids[keep]
+            else:
+                cache.batch_select_indices(keep)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        out = model(input_ids=token[:, None], attention_mask=mask, past_key_values=cache,
-                    use_cache=True, **({"position_ids": where} if placed else {}), **extra)
+        if cache is None:  # all is read again
+            ids = torch.cat([ids, token[:, None]], dim=1)
+            out = model(input_ids=ids, attention_mask=mask, **extra,
+                        **({"position_ids": positions(mask)} if placed else {}))
+        else:
+            out = model(input_ids=token[:, None], attention_mask=mask, **cached, **extra,
+                        **({"position_ids": where} if placed else {}))
         logits, where = out.logits[:, -1], where + 1
     return [row[:row.index(-1)] if -1 in row else row for row in said.tolist()]
+
+
+def key_values(model) -> DynamicCache | None:
+    """An empty cache of keys and values; None for a model that keeps another state (Mamba)."""
+    if not takes(model, "past_key_values"):
+        return None
+    cache = DynamicCache(config=model.config)
+    plain = all(isinstance(layer, DynamicLayer) and not isinstance(layer, LinearAttentionLayer)
+                for layer in cache.layers)
+    return cache if plain else None
 
 
 def draw(logits: torch.Tensor, temperature: float, dice: torch.Tensor) -> torch.Tensor:
@@ -112,14 +138,14 @@ def draw(logits: torch.Tensor, temperature: float, dice: torch.Tensor) -> torch.
     return found.clamp(max=logits.shape[-1] - 1)
 
 
-def sample(model, tokenizer, prompts: list[str], *, temperature: float,
+def sample(model, tokenizer, prompts: list, *, temperature: float,
            max_completion_length: int, seed: int) -> list[list[int]]:
-    """``generate`` for texts, with a progress bar; the model is in eval mode meanwhile."""
+    """``generate`` for prompts, with a progress bar; the model is in eval mode meanwhile."""
     bar = progress(total=max_completion_length, desc="generate", unit="token")
     try:
         with eval_mode(model):
             return generate(
-                model, tokenizer(prompts)["input_ids"], temperature=temperature, seed=seed,
+                model, prompt_ids(tokenizer, prompts), temperature=temperature, seed=seed,
                 ends=models.end_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id,
                 max_completion_length=max_completion_length, tick=bar.update)
     finally:
@@ -132,14 +158,14 @@ def sampled_rows(model, tokenizer, reference, prompts: list, *, temperature: flo
 
     prompts: texts, conversations, or data set rows that hold either as "prompt".
     """
-    prompts = [models.prompt_text(tokenizer, prompt) for prompt in prompts]
     ids = sample(model, tokenizer, prompts, temperature=temperature,
                  max_completion_length=max_completion_length, seed=seed)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    prompt_ids, ends = tokenizer(prompts)["input_ids"], models.end_tokens(model, tokenizer)
+    asked, ends = prompt_ids(tokenizer, prompts), models.end_tokens(model, tokenizer)
     with eval_mode(model):
-        logps, ref_logps = (completion_logprobs(m, prompt_ids, ids, tokenizer.pad_token_id)
+        logps, ref_logps = (completion_logprobs(m, asked, ids, tokenizer.pad_token_id)
                             for m in (model, reference))
+    prompts = [prompt_text(tokenizer, prompt) for prompt in prompts]
     return [{"prompt": p, "completion": t, "completion_ids": i,
              "ended": i[-1] in ends, "logps": lp, "ref_logps": r}
             for p, t, i, lp, r in zip(prompts, texts, ids, logps, ref_logps, strict=True)]

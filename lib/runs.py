@@ -5,7 +5,10 @@ Imports neither torch nor transformers: ``plot`` and ``analyze`` start at once.
 """
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib import CourseError
@@ -18,6 +21,7 @@ PROBES = "probes.jsonl"  # completions of the same held-out prompts, now and the
 BASELINE, FINAL = "baseline_validation.json", "final_validation.json"
 CURVES = "curves.png"
 POLICY = "final"  # the folder of the trained policy
+CLAIM = ".claim"  # locked by the process whose run this is
 CHECKSUMS = "sealed.json"  # in each checkpoint folder; older runs know it by this name too
 
 
@@ -43,7 +47,13 @@ def finished(run_dir: str | Path) -> Path:
 
 def before_and_after(run_dir: Path) -> tuple[dict, dict]:
     """The metrics of a finished run's baseline and final validation."""
-    return tuple(read_json(finished(run_dir) / name)["metrics"] for name in (BASELINE, FINAL))
+    return tuple(read_json(finished(run_dir) / name, "metrics")["metrics"]
+                 for name in (BASELINE, FINAL))
+
+
+def read_config(folder: str | Path) -> dict:
+    """training_config.json of a run's or an export's folder."""
+    return read_json(Path(folder) / CONFIG, "task", "settings")
 
 
 def write_checksums(checkpoint: Path) -> None:
@@ -63,6 +73,18 @@ def is_complete(checkpoint: Path) -> bool:
         return False
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was saved at: a folder may have been renamed.
+
+    Raises CourseError where there is none to read.
+    """
+    try:
+        return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CourseError(f"{checkpoint} is no checkpoint of a run (no trainer_state.json that "
+                          "says its step); try --resume-from-checkpoint auto") from None
+
+
 def find_checkpoint(run_dir: Path, wanted: str) -> Path | None:
     """The checkpoint to resume from: a path, or with ``auto`` the newest undamaged by step.
 
@@ -72,13 +94,47 @@ def find_checkpoint(run_dir: Path, wanted: str) -> Path | None:
     if wanted != "auto":
         if not Path(wanted).is_dir():
             raise CourseError(f"no checkpoint folder {wanted}; try --resume-from-checkpoint auto")
+        step_of(Path(wanted))
         if not is_complete(Path(wanted)):
             raise CourseError(f"the checkpoint {wanted} is damaged or incomplete; try "
                               "--resume-from-checkpoint auto, which takes the newest whole one")
         return Path(wanted)
-    found = [p for p in run_dir.glob("checkpoint-*") if p.name.split("-")[1].isdigit()]
-    for path in sorted(found, key=lambda p: int(p.name.split("-")[1]), reverse=True):
+    whole = []
+    for path in sorted(run_dir.glob("checkpoint-*")):
         if is_complete(path):
-            return path
-        print(f"skipping {path}: damaged or incomplete", file=sys.stderr)
-    return None
+            whole.append(path)
+        else:
+            print(f"skipping {path}: damaged or incomplete", file=sys.stderr)
+    return max(whole, key=step_of, default=None)
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Within the block run_dir is this run's own; CourseError where another run has it now.
+
+    The lock is the kernel's: it goes with the process, however that ends, so that no claim is left
+    over. Folders that are made for the claim go again where nothing else was put into them.
+    """
+    import fcntl
+
+    made = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / CLAIM
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lost = os.fstat(file.fileno()).st_ino != path.stat().st_ino  # its owner just ended
+        except (BlockingIOError, FileNotFoundError):
+            lost = True
+        except OSError:  # a network drive without locks: better a run than none
+            lost = False
+        if lost:
+            raise CourseError(f"{run_dir} belongs to a run that is going on; wait for its end, or "
+                              "choose another --output-dir")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            for folder in made:
+                with suppress(OSError):  # it holds a run by now
+                    folder.rmdir()

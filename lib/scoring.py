@@ -40,13 +40,13 @@ def get_star_probs(texts: list[str], batch_size: int = 64,
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise TypeError("texts must be a list of strings: one completion each")
-    model, tokenizer = models.load_scorer(scorer or _default)
+    model, tokenizer, order = models.load_scorer(scorer or _default)
     limit = min(tokenizer.model_max_length, models.max_positions(model))
     rows = [torch.empty(0, 5)]
     for start in range(0, len(texts), batch_size):
         batch = tokenizer(list(texts[start : start + batch_size]), padding=True, truncation=True,
                           max_length=limit, return_tensors="pt").to(model.device)
-        rows.append(model(**batch).logits.softmax(-1).float().cpu())
+        rows.append(model(**batch).logits.softmax(-1)[:, order].float().cpu())
     return torch.cat(rows)
 
 

@@ -7,9 +7,11 @@ Every TRL default that has moved between releases is set here by name.
 
 import copy
 import dataclasses
+import gc
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,10 +21,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from lib import CourseError, is_autograding, models, monitor, plots, runs, show_one_line, trackers
 from lib.files import read_json, write_json
-from lib.logprobs import completion_logprobs
+from lib.logprobs import OUT_OF_MEMORY, completion_logprobs
+from lib.memory import fitting, halved
+from lib.prompts import pieces, prompt_ids
 from lib.rewards import RewardFunction, check_answers, reward_variance
 from lib.rollout import sample, sampled_rows
 from lib.tasks import task_class
@@ -33,7 +38,7 @@ def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str |
     """TRL's GRPOConfig for a task, with nothing left to a default that has moved or may move."""
     from trl import GRPOConfig  # seconds to import, as peft is: only a run pays for them
 
-    return GRPOConfig(
+    config = GRPOConfig(
         output_dir=str(run_dir), run_name=run_name, seed=task.seed, project=trackers.project(),
         # One epoch is the whole run, its rows laid out beforehand: the sampler's own shuffle draws
         # from a generator that no checkpoint holds, so a resumed run would see other prompts.
@@ -61,21 +66,14 @@ def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str |
         use_vllm=task.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.3,
         # The rows' other columns go to the reward function.
         remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda")
+    config._n_gpu = min(config.n_gpu, 1)  # transformers would split each batch over all GPUs
+    return config
 
 
-def lora_config(model):
-    """LoRA of rank 8 on ``c_attn`` and ``c_proj`` of a GPT-2, else on every linear layer."""
-    from peft import LoraConfig
-
-    gpt2 = model.config.model_type == "gpt2"
-    return LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
-                      target_modules=["c_attn", "c_proj"] if gpt2 else "all-linear",
-                      fan_in_fan_out=gpt2)  # GPT-2 stores its weights transposed (Conv1D)
-
-
-def check_lengths(model, tokenizer, prompts: list[str], max_completion_length: int) -> None:
-    """Raise CourseError when a prompt is empty, or with its completion outgrows the model."""
-    lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
+def check_lengths(model, tokenizer, prompts: list, max_completion_length: int) -> int:
+    """The tokens of the longest prompt. Raises CourseError when one is empty, or with its
+    completion outgrows the model."""
+    lengths = [len(ids) for ids in prompt_ids(tokenizer, prompts)]
     if not lengths or min(lengths) == 0:
         raise CourseError("a prompt is empty; every prompt needs at least one token")
     room = models.max_positions(model) - max(lengths)
@@ -86,6 +84,7 @@ def check_lengths(model, tokenizer, prompts: list[str], max_completion_length: i
         raise CourseError(f"--max-completion-length {max_completion_length} does not fit: the "
                           f"longest prompt leaves {room} of the model's "
                           f"{models.max_positions(model)} positions; try {room}")
+    return max(lengths)
 
 
 def _commit() -> str | None:
@@ -116,7 +115,8 @@ def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
         raise CourseError(f"{run_dir} already holds a run; continue it with "
                           "--resume-from-checkpoint auto, replace it with --overwrite, or "
                           "choose another --output-dir")
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not holds_run:
+    if run_dir.is_dir() and not holds_run and any(
+            path.name != runs.CLAIM for path in run_dir.iterdir()):
         raise CourseError(f"{run_dir} holds other files than a run's; choose another "
                           "--output-dir")
     anchor = run_dir
@@ -147,20 +147,22 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
     run_dir = Path(run_dir)
     _check_before(task, answers, run_dir, resume is not None, overwrite)
     prompts, held_out = task.prompts("train"), task.prompts("eval")
-    path = models.policy_path(task.model, task)
-    policy, tokenizer = models.load_policy(path)
-    reference = copy.deepcopy(policy).requires_grad_(False)
+    policy, tokenizer = models.load_policy(models.policy_path(task.model, task))
+    if task.use_peft:
+        models.check_lora(policy)
     check_answers(task, answers)
     rows = task.train_rows(answers, prompts, task.max_steps * task.prompts_per_step)
-    texts = [models.prompt_text(tokenizer, prompt) for prompt in (*rows, *held_out)]
-    check_lengths(policy, tokenizer, texts, task.max_completion_length)
+    longest = check_lengths(policy, tokenizer, [*rows, *task.eval_rows(answers, held_out)],
+                            task.max_completion_length)
+    task = _planned(task, policy, longest)
+    reference = copy.deepcopy(policy).requires_grad_(False)
 
     def sampler(policy):
         return partial(sampled_rows, policy, tokenizer, reference)
 
     def reference_logps(prompts, completion_ids):
-        prompt_ids = tokenizer([models.prompt_text(tokenizer, p) for p in prompts])["input_ids"]
-        return completion_logprobs(reference, prompt_ids, completion_ids, tokenizer.pad_token_id)
+        return completion_logprobs(reference, prompt_ids(tokenizer, prompts), completion_ids,
+                                   tokenizer.pad_token_id)
 
     recorder = monitor.RunRecorder(
         run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
@@ -168,37 +170,89 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         len(prompts) / task.prompts_per_step)
     reward = RewardFunction(task, answers, reference_logps, recorder.observe)
     probes = task.eval_rows(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
-
-    config = describe(task, policy.device)
-    checkpoint = _resume_point(run_dir, resume, config)
-    if resume is None:
-        variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
-        if refuse_hopeless and variance["hopeless"]:
-            raise CourseError(f"hopeless: {variance['hopeless']}")
-        _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
-               | {"reward_variance": variance})
-    # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
-    started = read_json(run_dir / runs.CONFIG).get("started", "")
-    run_name = task.run_name or f"{task.name()} {started}"
-    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-    recorder.rewind(step, read_json(run_dir / runs.HISTORY) if checkpoint else [])
-
-    stop = monitor.Stop(live)
-    callbacks = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
-    callbacks += [monitor.LivePlot(recorder, run_dir.name)] if live else []
-    with _told_when_disk_is_full(run_dir):
-        with stop:
-            policy = _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint,
-                                  rows, callbacks, run_name)
-        _save(run_dir, policy, tokenizer, recorder)
-        # Last of all: a folder with the final validation is a finished run.
-        write_json(run_dir / runs.FINAL, task.measure(answers, sampler(policy), held_out))
+    config = describe(task, policy.device) | {
+        "conversational": not isinstance(rows[0]["prompt"], str)}
+    with runs.claimed(run_dir):
+        check_folder(run_dir, resume is not None, overwrite)  # another run may have ended in it
+        checkpoint = _resume_point(run_dir, resume, task, policy)
+        if resume is None:
+            variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
+            if refuse_hopeless and variance["hopeless"]:
+                raise CourseError(f"hopeless: {variance['hopeless']}")
+            _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
+                   | {"reward_variance": variance})
+        # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
+        started = read_json(run_dir / runs.CONFIG).get("started", "")
+        run_name = task.run_name or f"{task.name()} {started}"
+        done = runs.step_of(checkpoint) if checkpoint else 0
+        history = read_json(run_dir / runs.HISTORY) if checkpoint else []
+        with _told_when_disk_is_full(run_dir), monitor.Stop(live) as stop:
+            trained = None
+            while trained is None:
+                recorder.rewind(done, history)
+                watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
+                watching += [monitor.LivePlot(recorder, run_dir.name)] if live else []
+                try:
+                    trained = _run_trainer(task, policy, tokenizer, reference, reward, run_dir,
+                                           checkpoint, rows, watching, run_name)
+                except OUT_OF_MEMORY:
+                    task = _with_less_memory(task, run_dir, recorder, done)
+                if trained is None:  # the failed try may have trained some weights already
+                    policy = reference = None  # their memory, before it is asked for again
+                    gc.collect()
+                    torch.cuda.empty_cache()
+                    policy, reference = _policy_and_reference(task)
+        with _told_when_disk_is_full(run_dir):
+            _save(run_dir, trained, tokenizer, recorder)
+            # Last of all: a folder with the final validation is a finished run.
+            write_json(run_dir / runs.FINAL, task.measure(answers, sampler(trained), held_out))
     trackers.report(task.report_to, run_name, run_dir)
     return run_dir
 
 
+def _planned(task: Task, policy, prompt: int) -> Task:
+    """The task with a batch whose step fits into the GPU, as far as an estimate can tell."""
+    if policy.device.type != "cuda":
+        return task
+    free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_allocated(policy.device)
+    planned, found = fitting(task, policy.config, free, prompt)
+    if planned != task:
+        print(f"note: --batch-size {planned.batch_size} --accumulation {planned.accumulation}, "
+              f"which is the same step, to fit into {free / 2**30:.1f} GiB "
+              f"({found.peak / 2**30:.1f} estimated)", file=sys.stderr)
+    return planned
+
+
+def _policy_and_reference(task: Task):
+    policy, _ = models.load_policy(models.policy_path(task.model, task))
+    return policy, copy.deepcopy(policy).requires_grad_(False)
+
+
+def _with_less_memory(task: Task, run_dir: Path, recorder, done: int) -> Task:
+    """The task with a smaller batch and the same step, after memory ran out in the first one.
+
+    Raises CourseError where the batch is one already, and at a later step: what is trained by then
+    is in a checkpoint.
+    """
+    smaller = halved(task)
+    if smaller is None:
+        raise CourseError("memory runs out with one completion at a time; try --use-peft, a "
+                          "shorter --max-completion-length or a smaller model") from None
+    split = f"--batch-size {smaller.batch_size} --accumulation {smaller.accumulation}"
+    if step := recorder.last_step(done):
+        raise CourseError(f"memory ran out after step {step}; go on with {split} "
+                          f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
+    print(f"memory ran out; going on with {split}, which is the same step", file=sys.stderr)
+    write_json(run_dir / runs.CONFIG,
+               runs.read_config(run_dir) | {"settings": _as_json(smaller)})
+    return smaller
+
+
 def _check_before(task: Task, answers, run_dir: Path, resume: bool, overwrite: bool) -> None:
     """What can be refused before anything is loaded."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CourseError("a run is one process, and this one was started as several (torchrun, "
+                          "accelerate launch); start it with python -m lib train")
     for name in task.needed_answers():
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
@@ -227,19 +281,63 @@ def experiment(run_dir: str | Path, answers: Mapping[str, Callable], *, task: st
         raise
 
 
-def _resume_point(run_dir: Path, resume: str | None, config: dict) -> Path | None:
+# Settings that decide no number: names, and how the completions of a step are split.
+FREE = ("run_name", "report_to", "batch_size", "accumulation")
+
+
+def _changed(before: dict, now: Task) -> list[str]:
+    """The settings that differ from a training_config.json's, for a message."""
+    found = [f"{name} {before['settings'].get(name)} -> {value}"
+             for name, value in _as_json(now).items()
+             if before["settings"].get(name) != value and name not in FREE]
+    size = before["settings"]["batch_size"] * before["settings"]["accumulation"]
+    if size != now.step_batch:
+        found.append(f"completions a step {size} -> {now.step_batch}")
+    return found
+
+
+def _as_json(task: Task) -> dict:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(task).items()}
+
+
+def _resume_point(run_dir: Path, resume: str | None, task: Task, policy) -> Path | None:
     if resume is None:
         return None
     if not (run_dir / runs.BASELINE).exists():
         raise CourseError(f"{run_dir} holds no run to resume; leave --resume-from-checkpoint out")
-    before = read_json(run_dir / runs.CONFIG)["settings"]
-    now = {k: list(v) if isinstance(v, tuple) else v for k, v in config["settings"].items()}
-    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items()
-               if before.get(k) != v and k not in ("run_name", "report_to")]  # decide no number
-    if changed:
+    before = runs.read_config(run_dir)
+    if before["task"] != task.task:
+        raise CourseError(f"{run_dir} is a run of the task {before['task']}, not {task.task}")
+    if changed := _changed(before, task):
         raise CourseError(f"{run_dir} was started with other settings ({'; '.join(changed)}); "
                           "resume with the same ones")
-    return runs.find_checkpoint(run_dir, resume)
+    checkpoint = runs.find_checkpoint(run_dir, resume)
+    if checkpoint:
+        _check_checkpoint(checkpoint, task, policy)
+    write_json(run_dir / runs.CONFIG, before | {"settings": _as_json(task)})
+    return checkpoint
+
+
+def _check_checkpoint(checkpoint: Path, task: Task, policy) -> None:
+    """Raise CourseError where a checkpoint was made by another run than this one."""
+    homes = [folder for folder in (checkpoint, checkpoint.resolve().parent)
+             if (folder / runs.CONFIG).is_file()]
+    if homes:
+        other = runs.read_config(homes[0])
+        if other["task"] != task.task or _changed(other, task):
+            raise CourseError(f"the checkpoint {checkpoint} is of another run (task "
+                              f"{other['task']}); try --resume-from-checkpoint auto")
+    if task.use_peft != (checkpoint / "adapter_config.json").is_file():
+        raise CourseError(f"the checkpoint {checkpoint} and --use-peft do not go together: one is "
+                          "a LoRA adapter, the other a whole model")
+    weights = checkpoint / "model.safetensors"
+    if not task.use_peft and weights.is_file():
+        with safe_open(weights, "pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        mine = {name: list(value.shape) for name, value in policy.state_dict().items()}
+        if any(mine.get(name) != shape for name, shape in shapes.items()):
+            raise CourseError(f"the checkpoint {checkpoint} is of another model than {task.model}; "
+                              "try --resume-from-checkpoint auto")
 
 
 VARIANCE_PROMPTS = 16
@@ -253,8 +351,7 @@ def check_reward_variance(task: Task, answers, reward: RewardFunction, policy, t
     """
     size = task.num_generations
     rows = [row for row in rows[:VARIANCE_PROMPTS] for _ in range(size)]
-    ids = sample(policy, tokenizer, [models.prompt_text(tokenizer, row) for row in rows],
-                 temperature=task.temperature, seed=task.seed,
+    ids = sample(policy, tokenizer, rows, temperature=task.temperature, seed=task.seed,
                  max_completion_length=task.max_completion_length)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     rewards = [row["reward"] for row in reward.of_rows(rows, texts, ids)]
@@ -281,15 +378,16 @@ def ask_probes(task: Task, rows: list[dict], reward: RewardFunction, sampler, to
                     max_completion_length=task.max_completion_length)
     parts = reward.of_rows(rows, [row["completion"] for row in found],
                            [row["completion_ids"] for row in found])
-    return [{**row, **of_row, "tokens": [tokenizer.decode(i) for i in row["completion_ids"]],
+    return [{**row, **of_row, "tokens": pieces(tokenizer, row["completion_ids"]),
              "kl": sum(row["logps"]) - sum(row["ref_logps"]), "gold": task.gold(row)}
             for row, of_row in zip(found, parts, strict=True)]
 
 
 def _start(run_dir, config, baseline) -> None:
     """Make the run folder, with what is known before the first step."""
-    if run_dir.exists():  # refused before, unless --overwrite
-        shutil.rmtree(run_dir)
+    for path in run_dir.iterdir():  # refused before, unless --overwrite
+        if path.name != runs.CLAIM:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(run_dir / runs.CONFIG, config)
     write_json(run_dir / runs.BASELINE, baseline)
 
@@ -306,7 +404,7 @@ def _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint
         model=policy, reference=reference, reward_funcs=[reward], processing_class=tokenizer,
         args=grpo_config(task, run_dir, policy.device, run_name),
         train_dataset=Dataset.from_list(rows), callbacks=callbacks,
-        peft_config=lora_config(policy) if task.use_peft else None)
+        peft_config=models.lora_config(policy) if task.use_peft else None)
     trainer.remove_callback(PrinterCallback)  # Progress and RunRecorder say it better
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.model.merge_and_unload() if task.use_peft else trainer.model

@@ -1,5 +1,6 @@
-"""The trainer: TRL's GRPOTrainer with four of its methods replaced. Read in TRL 1.16.
+"""The trainer: TRL's GRPOTrainer with five of its methods replaced. Read in TRL 1.16.
 
+- ``_tokenize_prompts``: ids come from ``lib.prompts``, as everywhere else.
 - ``_generate_single_turn``: completions come from ``lib.rollout``, the sampler that measures too.
   It is the narrowest door: token ids in, token ids out. (``rollout_func``, which TRL offers, is
   experimental, and would have to tokenize and apply chat templates as well.)
@@ -26,7 +27,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from lib import rollout
-from lib.logprobs import positions
+from lib.logprobs import positions, takes
+from lib.prompts import prompt_ids
 
 
 class Trainer(GRPOTrainer):
@@ -45,11 +47,14 @@ class Trainer(GRPOTrainer):
 
     @cached_property
     def _placed(self) -> bool:
-        return rollout.takes(self.accelerator.unwrap_model(self.model), "position_ids")
+        return takes(self.accelerator.unwrap_model(self.model), "position_ids")
 
     @property
     def _spread(self) -> bool:
         return self.is_deepspeed_enabled or self.is_fsdp_enabled
+
+    def _tokenize_prompts(self, prompts: list):
+        return prompt_ids(self._tokenizer, prompts), None, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations,
                               *args, **kwargs):

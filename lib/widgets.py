@@ -80,7 +80,7 @@ def tokens_html(row: dict) -> str:
     """A completion's tokens, each on a background that says how unlikely the reference finds it."""
     return "".join(
         f"<span style='background:{surprise(logp)};color:#000' title='{logp:.2f} nats'>"
-        f"{escape(token)}</span>"
+        f"{escape(token) or '·'}</span>"
         for token, logp in zip(row["tokens"], row["ref_logps"], strict=True))
 
 

@@ -8,8 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lib import CourseError
-from lib.files import read_json
-from lib.runs import CONFIG
+from lib.runs import read_config
 from lib.tasks.base import Task, is_task
 
 BUNDLED = ("sentiment", "persona", "reasoning")
@@ -59,5 +58,5 @@ def _from_file(path: Path, changed: int) -> type[Task]:
 
 def task_of_run(run_dir: str | Path) -> type[Task]:
     """The class of the task that the run in run_dir was made for."""
-    config = read_json(Path(run_dir) / CONFIG)
+    config = read_config(run_dir)
     return task_class(config.get("task_file") or config["task"])

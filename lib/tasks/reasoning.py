@@ -67,22 +67,33 @@ def _read_jsonl(path: Path) -> list[dict]:
                 for key in ("question", "answer")):
             raise CourseError(f"{path}, line {number}: wants an object with the texts "
                               '"question" and "answer"')
-        if not re.search(r"####[^#]*\d", row["answer"]):
-            raise CourseError(f'{path}, line {number}: "answer" must end in "####" and a number')
+        if not _one_number(row["answer"].partition("####")[2]):
+            raise CourseError(f'{path}, line {number}: "answer" must end in "####" and one number, '
+                              "such as 1,250 or 3.5; no other reference can ever be met")
         rows.append({key: row[key] for key in ("question", "answer")})
     return rows
 
 
+def _one_number(text: str) -> bool:
+    """Whether there is one number in text, written out: no 3:30, 3/4, 1e3 or "12 and 13"."""
+    found = re.findall(r"\d\S*\d|\d", text)
+    if len(found) != 1 or not re.fullmatch(r"[\d,]+(\.\d+)?", found[0]):
+        return False
+    whole = found[0].split(".")[0]
+    return "," not in whole or f"{int(whole.replace(',', '')):,}" == whole
+
+
 def _from_hub(split: str) -> list[dict]:
-    from datasets import load_dataset
+    import datasets
+    import huggingface_hub
 
     from lib import models  # torch and transformers: not for --help
 
     hint = "; work offline with --model tiny, or with --data FILE.jsonl in the same format"
-    if not models.hub_reachable():
-        raise CourseError(f"the Hub's data set {HUB_DATA} cannot be reached{hint}")
+    if not models.hub_reachable():  # what the cache holds still works
+        datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
-        return list(load_dataset(HUB_DATA, "main", split=split))
+        return list(datasets.load_dataset(HUB_DATA, "main", split=split))
     except Exception as error:  # the client's errors have no common class
         raise CourseError(f"cannot load {HUB_DATA}: {str(error).splitlines()[0]}{hint}") from None
 

@@ -31,7 +31,7 @@ from trl import GRPOTrainer
 
 from lib import models, rollout
 from lib.tasks import task_class
-from lib.training import grpo_config, lora_config
+from lib.training import grpo_config
 from lib.trl_overrides import Trainer, by_length
 
 V, END, PAD = 40, 1, 0
@@ -210,7 +210,7 @@ def test_positions_of_the_bundled_policies(task, peft, tmp_path):
     asked = sorted((models.prompt_text(tokenizer, p) for p in cls.of(max_steps=1).prompts("train")
                     [:60]), key=lambda text: len(tokenizer(text)["input_ids"]))
     trainer = step_of(policy, tokenizer, [asked[0], asked[-1], asked[20], asked[40]], tmp_path,
-                      peft=lora_config(policy) if peft else None)
+                      peft=models.lora_config(policy) if peft else None)
     assert assert_right_positions(trainer, before, before) >= 4, "prompts of unequal length"
 
 

@@ -221,15 +221,13 @@ def test_gpt2_and_the_hub_scorer_go_through_the_same_code(
 def test_other_architectures_get_lora_on_all_linear_layers():
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from lib.training import lora_config
-
     model = Qwen2ForCausalLM(Qwen2Config(
         vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, intermediate_size=16))
     from peft import get_peft_model
 
     names = {n.split(".")[-4] for n, p in get_peft_model(
-        model, lora_config(model)).named_parameters() if p.requires_grad}
+        model, models.lora_config(model)).named_parameters() if p.requires_grad}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
