@@ -83,7 +83,7 @@ def template(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "CELL_SECONDS", 2.0)
         patch.setattr(client, "CALL_SECONDS", 2.0)
-        patch.setattr(grade_module, "SUBMISSION_SECONDS", 15.0)
+        patch.setattr(grade_module, "PASS_SECONDS", 15.0)
         yield course
 
 
