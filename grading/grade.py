@@ -16,11 +16,12 @@ from enum import StrEnum
 
 from nbformat import NotebookNode
 
-from grading import submission
+from grading import bounded, submission
 from grading.sandbox import client, isolation, protocol
 from grading.sandbox.client import Forkserver, Proxy, SandboxDied, SandboxProcess
-from grading.sandbox.namespace import Namespace, plain_python, silence
+from grading.sandbox.namespace import Namespace, silence
 from lib import CourseError, scoring
+from lib.checks import numbers
 
 PASS_SECONDS = 90.0  # for each of the two passes over a submission
 TEST = "<test>"  # the file name of a test's code, by which a traceback knows it
@@ -266,8 +267,8 @@ class Session:
         if place.slot.kind == "given":
             self.step(place.slot.source, whole=False)
             with silence():
-                self.trusted.run(plain_python(place.slot.source), whole=False)
-            self.trusted.update({name: Proxy(self.alive, name) for name in self.names})
+                self.trusted.run(place.slot.source, whole=False)
+            self.trusted.names.update({name: Proxy(self.alive, name) for name in self.names})
         elif place.slot.kind == "solution":
             for source in place.sources:
                 self.step(source, whole=True, what=place.slot.id)
@@ -294,8 +295,9 @@ class Session:
         except protocol.ProtocolError:
             self.notes.append(f"{what or 'a cell'} is too long")
             return
-        if raised and what and raised["raised"] in ("SyntaxError", "IndentationError", "TabError"):
-            self.notes.append(f"{what}: its cell is no valid Python")
+        if raised and what:
+            self.notes.append(
+                f"{what}: " + _stopped(str(raised["raised"]), str(raised.get("text"))))
         self.steps.append([source, whole])
 
     def alive(self) -> SandboxProcess:
@@ -314,7 +316,7 @@ class Session:
         error = self._error(source)
         if error is None:
             return Status.PASSED, None
-        if isinstance(error, SandboxDied):
+        if isinstance(error, SandboxDied | bounded.Exceeded):
             return Status.STOPPED, str(error)
         if isinstance(error, NotImplementedError):
             return Status.UNSOLVED, None
@@ -327,11 +329,19 @@ class Session:
 
     def _error(self, source: str) -> BaseException | None:
         try:
-            with silence():
-                self.trusted.recover(lambda: exec(compiled(source), self.trusted))
-        except (Exception, SandboxDied) as error:
+            with silence(), bounded.limits():
+                self.trusted.recover(lambda: exec(compiled(source), self.trusted.names))
+        except (Exception, SandboxDied, bounded.Exceeded) as error:
             return error
         return None
+
+
+def _stopped(raised: str, text: str) -> str:
+    """The first error of a solution cell, as its student is told."""
+    error = submission.one_line(f"{raised}: {text}")[:200]
+    if raised in ("SyntaxError", "IndentationError", "TabError"):
+        return f"its cell is no valid Python ({error})"
+    return f"its cell stopped with {error}; what it defines below that still counts"
 
 
 _code: dict[str, object] = {}
@@ -364,4 +374,4 @@ def _authors_sentence(error: BaseException) -> str | None:
     if not isinstance(error, AssertionError) or getattr(error, "from_student", False):
         return None
     last = traceback.extract_tb(error.__traceback__)[-1].filename
-    return str(error)[:500] if last in (TEST, client.__file__) else None
+    return str(error)[:500] if last in (TEST, client.__file__, numbers.__file__) else None
