@@ -7,12 +7,16 @@ that it runs in any worker process, on any machine.
 
 import ast
 import atexit
+import contextlib
+import hashlib
+import re
 import signal
 import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from nbformat import NotebookNode
 
@@ -23,6 +27,7 @@ from grading.sandbox.namespace import Namespace, silence
 from lib import CourseError, scoring
 from lib.checks import numbers
 
+MODULES = 20  # files beside a notebook
 PASS_SECONDS = 90.0  # for each of the two passes over a submission
 TEST = "<test>"  # the file name of a test's code, by which a traceback knows it
 
@@ -82,6 +87,31 @@ class Outcome:
                     self.status.get(test), reason)
 
 
+@dataclass(frozen=True)
+class HandedIn:
+    """A notebook file, and the modules beside it that its cells may import: (file name, text)."""
+
+    notebook: bytes
+    modules: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> "HandedIn":
+        """What lies at a submission's place. Raises CourseError when that is no notebook file."""
+        notebook, modules = submission.read_bytes(path), []
+        for beside in sorted(path.parent.glob("*.py"))[:MODULES]:
+            if re.fullmatch(r"[A-Za-z]\w*\.py", beside.name, re.ASCII):
+                with contextlib.suppress(CourseError, UnicodeDecodeError):
+                    text = submission.read_bytes(beside).decode("utf-8-sig")
+                    modules.append((beside.name, submission.clean(text)[:submission.CELL_LIMIT]))
+        return cls(notebook, tuple(modules))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it; of a notebook alone, that of its file."""
+        return hashlib.sha256(self.notebook + b"".join(
+            f"\0{name}\0{text}".encode() for name, text in self.modules)).hexdigest()
+
+
 _forkserver: Forkserver | None = None
 
 
@@ -117,23 +147,26 @@ def start_worker(assignment: "Assignment", level: str) -> None:
         isolation.libc.prctl(isolation.PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def grade_in_worker(data: bytes) -> Outcome:
+def grade_in_worker(data: "bytes | HandedIn") -> Outcome:
     """grade() with what start_worker was given."""
     assignment, level = _job
     return grade(assignment, data, level)
 
 
-def grade(assignment: Assignment, data: bytes, level: str = "strict", again: bool = True
-          ) -> Outcome:
-    """Grade one notebook file. Raises CourseError without a jail.
+def grade(assignment: Assignment, data: "bytes | HandedIn", level: str = "strict",
+          again: bool = True) -> Outcome:
+    """Grade one notebook file, or what was handed in. Raises CourseError without a jail.
 
     again: whether to try once more when the forkserver is lost, which no notebook is to blame for.
     """
     forkserver = warm(level)
+    handed = data if isinstance(data, HandedIn) else HandedIn(data)
     scoring.use_scorer(scoring.TINY_SCORER)  # the tests' oracle, whatever ran before
     try:
-        return _grade(forkserver, assignment, *submission.fill(
-            assignment.places, submission.read_cells(data, f"{assignment.name}.ipynb")))
+        filled, repairs = submission.fill(
+            assignment.places, submission.read_cells(handed.notebook, f"{assignment.name}.ipynb"))
+        filled[0].extras[:0] = [f"%%writefile {name}\n{text}" for name, text in handed.modules]
+        return _grade(forkserver, assignment, filled, repairs)
     except CourseError as error:
         if forkserver.process.poll() is None:
             return Outcome(problem=str(error))

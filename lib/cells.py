@@ -80,9 +80,12 @@ class Compiler:
     def __init__(self):
         self.flags = 0  # of the future imports so far
 
-    def cell(self, source: str) -> list[tuple[ast.stmt, str]]:
-        """The statements of a cell, each with the file name that stands for the cell."""
-        name, python = f"<cell {next(_numbers)}>", as_python(source)
+    def cell(self, source: str, name: str = "") -> list[tuple[ast.stmt, str]]:
+        """The statements of a cell, each with the file name that stands for the cell.
+
+        name: that file name; a number without one. Raises SyntaxError.
+        """
+        name, python = name or f"<cell {next(_numbers)}>", as_python(source)
         # Without a time of change linecache keeps it, as it does for a module's own loader.
         linecache.cache[name] = (len(python), None, python.splitlines(keepends=True), name)
         return [(statement, name) for statement in parsed(python)]
