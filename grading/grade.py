@@ -28,7 +28,7 @@ from lib import CourseError, scoring
 from lib.checks import numbers
 
 MODULES = 20  # files beside a notebook
-PASS_SECONDS = 90.0  # for each of the two passes over a submission
+PASS_SECONDS = 180.0  # for each of the two passes over a submission
 TEST = "<test>"  # the file name of a test's code, by which a traceback knows it
 
 
@@ -211,12 +211,16 @@ def _grade(forkserver: Forkserver, assignment: Assignment, filled: list[submissi
     """Two passes, in this order: what is told is made before the code has seen a hidden input."""
     attempt = Attempt(forkserver, filled)
     seen = _look(attempt, assignment)
-    outcome = Outcome(repairs=repairs + seen.notes, sources={
-        f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources})
-    sentences = _examine(attempt, assignment, seen.whole)
+    texts = {f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources}
+    cut = [f"{name}: its text has {len(text)} characters; those after {submission.CELL_LIMIT} are "
+           "left out of the graded notebook"
+           for name, text in texts.items() if len(text) > submission.CELL_LIMIT]
+    outcome = Outcome(repairs=repairs + seen.notes + cut, sources={
+        name: text[:submission.CELL_LIMIT] for name, text in texts.items()})
+    sentences = _examine(attempt, assignment, seen)
     for test in assignment.tests:
         outcome.status[test] = Status.PASSED
-        if (sentence := sentences[test]) is not None:
+        if (sentence := sentences.get(test, HIDDEN)) is not None:
             told = seen.status[test] != Status.PASSED
             outcome.status[test] = seen.status[test] if told else Status.WRONG
             if (reason := seen.reasons[test] if told else sentence) is not None:
@@ -254,16 +258,17 @@ def _checked(attempt: Attempt, assignment: Assignment, whole: bool) -> Seen:
     return seen
 
 
-def _examine(attempt: Attempt, assignment: Assignment, whole: set[str]) -> dict[str, str | None]:
-    """Pass H: test -> None where it passes, else a sentence. Each hidden test runs once.
+def _examine(attempt: Attempt, assignment: Assignment, seen: Seen) -> dict[str, str | None]:
+    """Pass H: test -> None where it passes, else a sentence. Each hidden test runs once, but for
+    those of functions that hang or crash on visible inputs.
 
     The code has seen hidden inputs now. What leaves it is whether it passes, and which of the
     test's own sentences tells why not: no note, no other message, no second try.
     """
     verdicts: dict[str, str | None] = {}
     attempt.until = time.monotonic() + PASS_SECONDS
-    for some, tests in ((False, assignment.tests.keys() - whole), (True, whole)):
-        left = set(tests)
+    tests = {test for test in assignment.tests if seen.status[test] != Status.STOPPED}
+    for whole, left in ((False, tests - seen.whole), (True, tests & seen.whole)):
         with Session(attempt) as session:
             for place in attempt.filled if left else ():
                 session.enter(place)
@@ -272,7 +277,7 @@ def _examine(attempt: Attempt, assignment: Assignment, whole: set[str]) -> dict[
                     left.remove(place.slot.id)
                     if not left:
                         break
-                session.extras(place, whole=some)
+                session.extras(place, whole)
     return verdicts
 
 
@@ -365,6 +370,8 @@ class Session:
             with silence(), bounded.limits():
                 self.trusted.recover(lambda: exec(compiled(source), self.trusted.names))
         except (Exception, SandboxDied, bounded.Exceeded) as error:
+            if isinstance(error, MemoryError | bounded.Exceeded) and self.sandboxed:
+                self.sandboxed.close()  # it may be in the middle of an answer
             return error
         return None
 

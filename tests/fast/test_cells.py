@@ -21,7 +21,6 @@ CELLS = {
     "%%time": "%%time\nx = 3\ny = 4",
     "%%time, blank lines above": "\n\n%%time\nx = 3",
     "a value of %time": "x = %time 3 + 4",
-    "%%timeit binds nothing": "x = 1\n",
     "future imports": "from __future__ import annotations\ndef f(x: Missing): pass\n"
                       "x = f.__annotations__['x']",
     "magics in a string": "x = '''\n%time y = 3\n!ls\n'''",

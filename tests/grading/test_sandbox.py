@@ -21,7 +21,7 @@ def forkserver():
 
 def test_the_doctor_finds_nothing_wrong_here():
     facts = doctor("strict")
-    assert len(facts) == 11 and all(holds for _, holds, _ in facts), facts
+    assert len(facts) == 12 and all(holds for _, holds, _ in facts), facts
 
 
 def test_a_weaker_level_is_no_jail_and_says_so():
