@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from grading import bounded
+from grading import bounded, grade
 from grading.sandbox import protocol
-from grading.sandbox.client import Forkserver, Proxy
+from grading.sandbox.client import Proxy
 
 LARGE = {
     "empty rows": "torch.empty(4_194_304, 0)",
@@ -27,7 +27,7 @@ LARGE = {
 
 @pytest.fixture(scope="module")
 def sandboxed():
-    with Forkserver() as forkserver, forkserver.fork() as jail:
+    with grade.warm("strict").fork() as jail:
         jail.run("import torch", whole=True)
         yield jail
 

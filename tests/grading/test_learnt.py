@@ -16,8 +16,8 @@ from grading import ROOT, grade
 from grading.gradebook import Grader
 from grading.release import generate, source_notebook
 from grading.sandbox import client, isolation, withheld
-from grading.sandbox.client import Forkserver, Proxy
-from tests.grading.corpus import CHAPTER, cell, wrong
+from grading.sandbox.client import Proxy
+from tests.grading.corpus import CHAPTER, cell, released
 
 SPY = '''
 BITS = []
@@ -77,7 +77,7 @@ def in_world(assignment: grade.Assignment, seed: int) -> grade.Assignment:
 
 def spying(channel: str) -> bytes:
     then, below, later = CHANNELS[channel]
-    notebook = wrong()
+    notebook = released()
     cell(notebook, "ex3a").source = SPY.format(then=then)
     cell(notebook, "ex3b").source = later
     if below:
@@ -103,7 +103,7 @@ def sentences(test: str) -> set[str]:
 
 def test_where_the_check_passes_only_the_authors_sentence_is_added(grader):
     """Right for the visible inputs, and on others what the hidden test's sentences tell apart."""
-    honest, told = source_notebook(CHAPTER), set()
+    honest, told = released(), set()
     for elsewhere in ("[v + 1 for v in right]", "right[:-1]", "[float('nan')] * 7", "None",
                       "1 / 0", "print", "ref_logps.clear() or right", "[str(ref_logps)] * 7"):
         cell(honest, "ex3a").source = (
@@ -124,7 +124,7 @@ def test_where_the_check_passes_only_the_authors_sentence_is_added(grader):
 def test_each_hidden_test_runs_once_and_no_guess_is_better_than_stocks(grader, monkeypatch,
                                                                        filled_by):
     """An answer that is another one once cells of the student's own ran whole."""
-    notebook, ran = wrong(), []
+    notebook, ran = released(), []
     cell(notebook, "ex2").source = (
         "SECOND = []\ndef exponential_shaping(scores, temperature):\n"
         "    if SECOND and len(scores) == 9:\n"
@@ -144,7 +144,7 @@ def test_each_hidden_test_runs_once_and_no_guess_is_better_than_stocks(grader, m
 
 @pytest.fixture(scope="module")
 def jail():
-    with Forkserver() as forkserver, forkserver.fork() as sandboxed:
+    with grade.warm("strict").fork() as sandboxed:
         sandboxed.run('''
 import importlib, os, sys
 def loaded(name):

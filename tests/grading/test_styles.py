@@ -4,13 +4,15 @@ Each style is one exercise's cell, with cells of the student's own before it. Se
 a notebook, one an exercise. tests/grading/test_stock.py asks nbgrader itself.
 """
 
+import hashlib
+
 import nbformat
 import pytest
 
 from grading import grade
 from grading.gradebook import Grader
-from grading.release import generate, source_notebook
-from tests.grading.corpus import CHAPTER, cell
+from grading.release import generate
+from tests.grading.corpus import CHAPTER, cell, released
 
 SHAPE = "def exponential_shaping(scores, temperature):\n    return "
 BONUS = "def forward_kl_bonus(ref_logps, kl_coef):\n    return "
@@ -170,8 +172,8 @@ def grader(tmp_path_factory):
 
 
 def written(styles: dict[str, tuple]) -> nbformat.NotebookNode:
-    """The solved notebook with each style's cell in its exercise, and its own cells before it."""
-    notebook = source_notebook(CHAPTER)
+    """The release with each style's cell in its exercise, and its own cells before it."""
+    notebook = released()
     for exercise, source, own in styles.values():
         answer = cell(notebook, exercise)
         answer.source = source
@@ -223,3 +225,33 @@ def test_the_reason_is_the_first_error_and_not_the_last(grader):
     for name, (passed, remark, _) in graded(grader, styles).items():
         assert not passed and LOST[name][3] in remark, (name, remark)
         assert (LOST[name][3] == "is it spelt right?") == ("spelt" in remark), (name, remark)
+
+
+def test_modules_beside_the_notebook_can_be_imported(grader, tmp_path):
+    """And what is no module's file is left where it is: a link, a folder, another kind of name."""
+    notebook = written({
+        "a module": ("ex2", f"from shaping_helper import go\n{SHAPE}go(scores, temperature)", ()),
+        "a module of a module": ("ex3a", "import rows\n" + BONUS
+                                 + "[kl_coef * rows.mean(r) for r in ref_logps]", ()),
+        "a link": ("ex3b", f"import linked\n{FINE}", ())})
+    path = tmp_path / "01_sentiment.ipynb"
+    path.write_text(nbformat.writes(notebook))
+    alone = grade.HandedIn.read(path)
+    (tmp_path / "shaping_helper.py").write_text(
+        f"import math\ndef go(scores, temperature):\n    return {ONE}\n")
+    (tmp_path / "rows.py").write_bytes(b"\xef\xbb\xbffrom numbers_of_mine import total\r\n"
+                                       b"def mean(r):\r\n    return total(r) / len(r)\r\n")
+    (tmp_path / "numbers_of_mine.py").write_text("total = sum\n")
+    (tmp_path / "linked.py").symlink_to(tmp_path / "rows.py")
+    (tmp_path / "no module.py").write_text("x = 1")
+    (tmp_path / "latin.py").write_bytes(b"x = '\xe9'")
+    (tmp_path / "folder.py").mkdir()
+    handed = grade.HandedIn.read(path)
+    assert [name for name, _ in handed.modules] == [
+        "numbers_of_mine.py", "rows.py", "shaping_helper.py"]
+    outcome = grade.grade(grader.assignment, handed)
+    assert outcome.passed("test_ex2") and outcome.passed("test_ex3a")
+    assert outcome.passed("test_ex3b") and any("No module named 'linked'" in repair
+                                               for repair in outcome.repairs)
+    assert alone.digest == hashlib.sha256(path.read_bytes()).hexdigest() != handed.digest
+    assert not grade.grade(grader.assignment, alone).passed("test_ex2")
