@@ -13,9 +13,9 @@ import __future__
 
 import ast
 import asyncio
+import hashlib
 import importlib
 import inspect
-import itertools
 import linecache
 import os
 import re
@@ -26,7 +26,6 @@ FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_
 WRAPS = re.compile(r"\s*%%(?:time|prun|capture)\b[ \t]*([a-zA-Z_]\w*)?.*\n?")
 RUNS_ITS_LINE, WRITES = ("time", "prun"), ("writefile", "file")
 OPTIONS = re.compile(r"(?:-[a-zA-Z]\s*\d*\s+)*")  # of %timeit and the like
-_numbers = itertools.count(1)
 
 
 def as_python(source: str) -> str:
@@ -49,7 +48,7 @@ def as_python(source: str) -> str:
 
 def parsed(source: str) -> list[ast.stmt]:
     """The statements of a cell, ``%time x = 1`` as ``x = 1``. Raises SyntaxError."""
-    return [inner for statement in ast.parse(as_python(source)).body
+    return [inner for statement in ast.parse(as_python(source), "this cell").body
             for inner in _without_timing(statement)]
 
 
@@ -83,9 +82,12 @@ class Compiler:
     def cell(self, source: str, name: str = "") -> list[tuple[ast.stmt, str]]:
         """The statements of a cell, each with the file name that stands for the cell.
 
-        name: that file name; a number without one. Raises SyntaxError.
+        name: that file name, else one is made. Raises SyntaxError.
         """
-        name, python = name or f"<cell {next(_numbers)}>", as_python(source)
+        python = as_python(source)
+        # By its text, so that a cell that is run for each of a class is held once.
+        digest = hashlib.sha256(python.encode("utf-8", "replace")).hexdigest()
+        name = name or f"<cell {digest[:12]}>"
         # Without a time of change linecache keeps it, as it does for a module's own loader.
         linecache.cache[name] = (len(python), None, python.splitlines(keepends=True), name)
         return [(statement, name) for statement in parsed(python)]
