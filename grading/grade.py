@@ -3,6 +3,9 @@
 Trusted: it holds the tests. The student's code runs in a jail (``grading.sandbox``); the tests run
 here, on proxies of the student's functions. Needs no gradebook and no files of the course, so
 that it runs in any worker process, on any machine.
+
+Two passes, each in jails of its own: the visible checks (V), which make all that is told, then the
+hidden tests (H), which say pass or fail.
 """
 
 import ast
