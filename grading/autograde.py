@@ -7,7 +7,6 @@ This is the scheduling: which submissions, on which workers, and what happens wh
 ``grading.grade`` grades one, ``grading.gradebook`` records it.
 """
 
-import hashlib
 import re
 from collections.abc import Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -47,22 +46,21 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
             results[student] = grader.result(student, outcome)
             progress.update()
 
-        def work() -> Iterator[tuple[tuple[str, str], bytes]]:
+        def work() -> Iterator[tuple[tuple[str, str], grade.HandedIn]]:
             for student in names:
                 if not STUDENT.fullmatch(student):
                     finish(student, grade.Outcome(problem="this folder's name is no student's"))
                     continue
                 try:
-                    data = submission.read_bytes(grader.submission(student))
+                    data = grade.HandedIn.read(grader.submission(student))
                 except CourseError as error:
                     finish(student, grade.Outcome(problem=str(error)), "")
                     continue
-                digest = hashlib.sha256(data).hexdigest()
-                old = None if regrade else grader.recorded(student, digest)
+                old = None if regrade else grader.recorded(student, data.digest)
                 if old:
                     finish(student, old)
                 else:
-                    yield (student, digest), data
+                    yield (student, data.digest), data
 
         with tqdm(total=len(names), desc="grade", disable=None) as progress:
             for (student, digest), outcome in run_all(grader.assignment, work(), isolation,
@@ -71,7 +69,7 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
         return [results[name] for name in names]
 
 
-Work = Iterator[tuple[Hashable, bytes]]  # a key, and the notebook file
+Work = Iterator[tuple[Hashable, grade.HandedIn]]  # a key, and what was handed in
 Outcomes = Iterator[tuple[Hashable, grade.Outcome]]
 
 

@@ -3,26 +3,35 @@
 Trusted: it holds the tests. The student's code runs in a jail (``grading.sandbox``); the tests run
 here, on proxies of the student's functions. Needs no gradebook and no files of the course, so
 that it runs in any worker process, on any machine.
+
+Two passes, each in jails of its own: the visible checks (V), which make all that is told, then the
+hidden tests (H), which say pass or fail.
 """
 
 import ast
 import atexit
+import contextlib
+import hashlib
+import re
 import signal
 import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from nbformat import NotebookNode
 
-from grading import submission
+from grading import bounded, submission
 from grading.sandbox import client, isolation, protocol
 from grading.sandbox.client import Forkserver, Proxy, SandboxDied, SandboxProcess
-from grading.sandbox.namespace import Namespace, plain_python, silence
+from grading.sandbox.namespace import Namespace, silence
 from lib import CourseError, scoring
+from lib.checks import numbers
 
-SUBMISSION_SECONDS = 180.0
+MODULES = 20  # files beside a notebook
+PASS_SECONDS = 180.0  # for each of the two passes over a submission
 TEST = "<test>"  # the file name of a test's code, by which a traceback knows it
 
 
@@ -81,6 +90,31 @@ class Outcome:
                     self.status.get(test), reason)
 
 
+@dataclass(frozen=True)
+class HandedIn:
+    """A notebook file, and the modules beside it that its cells may import: (file name, text)."""
+
+    notebook: bytes
+    modules: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> "HandedIn":
+        """What lies at a submission's place. Raises CourseError when that is no notebook file."""
+        notebook, modules = submission.read_bytes(path), []
+        for beside in sorted(path.parent.glob("*.py"))[:MODULES]:
+            if re.fullmatch(r"[A-Za-z]\w*\.py", beside.name, re.ASCII):
+                with contextlib.suppress(CourseError, UnicodeDecodeError):
+                    text = submission.read_bytes(beside).decode("utf-8-sig")
+                    modules.append((beside.name, submission.clean(text)[:submission.CELL_LIMIT]))
+        return cls(notebook, tuple(modules))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it; of a notebook alone, that of its file."""
+        return hashlib.sha256(self.notebook + b"".join(
+            f"\0{name}\0{text}".encode() for name, text in self.modules)).hexdigest()
+
+
 _forkserver: Forkserver | None = None
 
 
@@ -116,23 +150,26 @@ def start_worker(assignment: "Assignment", level: str) -> None:
         isolation.libc.prctl(isolation.PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def grade_in_worker(data: bytes) -> Outcome:
+def grade_in_worker(data: "bytes | HandedIn") -> Outcome:
     """grade() with what start_worker was given."""
     assignment, level = _job
     return grade(assignment, data, level)
 
 
-def grade(assignment: Assignment, data: bytes, level: str = "strict", again: bool = True
-          ) -> Outcome:
-    """Grade one notebook file. Raises CourseError without a jail.
+def grade(assignment: Assignment, data: "bytes | HandedIn", level: str = "strict",
+          again: bool = True) -> Outcome:
+    """Grade one notebook file, or what was handed in. Raises CourseError without a jail.
 
     again: whether to try once more when the forkserver is lost, which no notebook is to blame for.
     """
     forkserver = warm(level)
+    handed = data if isinstance(data, HandedIn) else HandedIn(data)
     scoring.use_scorer(scoring.TINY_SCORER)  # the tests' oracle, whatever ran before
     try:
-        return _grade(forkserver, assignment, *submission.fill(
-            assignment.places, submission.read_cells(data, f"{assignment.name}.ipynb")))
+        filled, repairs = submission.fill(
+            assignment.places, submission.read_cells(handed.notebook, f"{assignment.name}.ipynb"))
+        filled[0].extras[:0] = [f"%%writefile {name}\n{text}" for name, text in handed.modules]
+        return _grade(forkserver, assignment, filled, repairs)
     except CourseError as error:
         if forkserver.process.poll() is None:
             return Outcome(problem=str(error))
@@ -147,70 +184,104 @@ def grade(assignment: Assignment, data: bytes, level: str = "strict", again: boo
 
 @dataclass
 class Attempt:
-    """What all passes over one submission share.
+    """What the passes over one submission share.
 
-    until: when its time is over, on time.monotonic(). deadly: cells that have ended a jail before,
-    of which only the definitions run from then on.
+    until: when the pass's time is over, on time.monotonic(). deadly: cells that have ended a jail
+    before, of which only the definitions run from then on.
     """
 
     forkserver: Forkserver
     filled: list[submission.Filled]
-    until: float
+    until: float = 0.0
     deadly: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Seen:
+    """What the pass of the visible checks has found, and all that is ever told of it.
+
+    whole: the tests for which every cell of the student's own runs whole.
+    """
+
+    status: dict[str, Status] = field(default_factory=dict)
+    reasons: dict[str, str | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
 
 
 def _grade(forkserver: Forkserver, assignment: Assignment, filled: list[submission.Filled],
            repairs: list[str]) -> Outcome:
-    outcome = Outcome(repairs=repairs, sources={
-        f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources})
-    attempt = Attempt(forkserver, filled, time.monotonic() + SUBMISSION_SECONDS)
-    with Session(attempt) as session:
-        for place in filled:
-            session.enter(place)
-            if place.slot.kind == "test":
-                _note(outcome, place.slot.id, *session.test(assignment.tests[place.slot.id]))
-            session.extras(place)
-        outcome.repairs += session.notes
-    failed = {name for name, status in outcome.status.items() if status == Status.WRONG}
-    if failed and any(place.extras for place in filled):
-        _with_whole_extras(attempt, assignment, failed, outcome)
-    if any(not outcome.passed(name) for name in failed):
-        _explain(attempt, outcome)
+    """Two passes, in this order: what is told is made before the code has seen a hidden input."""
+    attempt = Attempt(forkserver, filled)
+    seen = _look(attempt, assignment)
+    texts = {f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources}
+    cut = [f"{name}: its text has {len(text)} characters; those after {submission.CELL_LIMIT} are "
+           "left out of the graded notebook"
+           for name, text in texts.items() if len(text) > submission.CELL_LIMIT]
+    outcome = Outcome(repairs=repairs + seen.notes + cut, sources={
+        name: text[:submission.CELL_LIMIT] for name, text in texts.items()})
+    sentences = _examine(attempt, assignment, seen)
+    for test in assignment.tests:
+        outcome.status[test] = Status.PASSED
+        if (sentence := sentences.get(test, HIDDEN)) is not None:
+            told = seen.status[test] != Status.PASSED
+            outcome.status[test] = seen.status[test] if told else Status.WRONG
+            if (reason := seen.reasons[test] if told else sentence) is not None:
+                outcome.reasons[test] = reason
     return outcome
 
 
-def _note(outcome: Outcome, test: str, status: Status, reason: str | None) -> None:
-    outcome.status[test] = status
-    outcome.reasons.pop(test, None)
-    if reason is not None:
-        outcome.reasons[test] = reason
+def _look(attempt: Attempt, assignment: Assignment) -> Seen:
+    """Pass V: the visible checks alone. It fixes how cells are run, and every text but one.
 
-
-def _with_whole_extras(attempt: Attempt, assignment: Assignment, failed: set[str],
-                       outcome: Outcome) -> None:
-    """Try failed tests once more with every cell of the student's own run whole.
-
-    An honest answer may need a table that such a cell fills.
+    An honest answer may need a table that a cell of the student's own fills. So where a check
+    fails, all of these cells run whole, and what passes then is examined in that way too.
     """
+    attempt.until = time.monotonic() + PASS_SECONDS
+    seen = _checked(attempt, assignment, whole=False)
+    failed = {test for test, status in seen.status.items() if status == Status.WRONG}
+    if failed and any(place.extras for place in attempt.filled):
+        again = _checked(attempt, assignment, whole=True)
+        seen.whole = {test for test in failed if again.status[test] == Status.PASSED}
+        seen.status |= dict.fromkeys(seen.whole, Status.PASSED)
+    return seen
+
+
+def _checked(attempt: Attempt, assignment: Assignment, whole: bool) -> Seen:
+    """How each test's visible check ends, or the visible part of a test that has none."""
+    seen = Seen()
     with Session(attempt) as session:
         for place in attempt.filled:
             session.enter(place)
-            if place.slot.id in failed:
-                status, reason = session.test(assignment.tests[place.slot.id])
-                if status == Status.PASSED:
-                    _note(outcome, place.slot.id, status, reason)
-            session.extras(place, whole=True)
+            test = place.slot.checks or place.slot.id
+            if test in assignment.tests and test not in seen.status:
+                seen.status[test], seen.reasons[test] = session.check(place.slot.source)
+            session.extras(place, whole)
+        seen.notes = session.notes
+    return seen
 
 
-def _explain(attempt: Attempt, outcome: Outcome) -> None:
-    """Add what the visible checks say, from a jail that has seen no hidden test."""
-    with Session(attempt) as session:
-        for place in attempt.filled:
-            session.enter(place)
-            if outcome.status.get(place.slot.checks) == Status.WRONG:
-                _, reason = session.test(place.slot.source, visible=True)
-                outcome.reasons[place.slot.checks] = reason or outcome.reasons[place.slot.checks]
-            session.extras(place)
+def _examine(attempt: Attempt, assignment: Assignment, seen: Seen) -> dict[str, str | None]:
+    """Pass H: test -> None where it passes, else a sentence. Each hidden test runs once, but for
+    those of functions that hang or crash on visible inputs.
+
+    The code has seen hidden inputs now. What leaves it is whether it passes, and which of the
+    test's own sentences tells why not: no note, no other message, no second try.
+    """
+    verdicts: dict[str, str | None] = {}
+    attempt.until = time.monotonic() + PASS_SECONDS
+    tests = {test for test in assignment.tests if seen.status[test] != Status.STOPPED}
+    for whole, left in ((False, tests - seen.whole), (True, tests & seen.whole)):
+        with Session(attempt) as session:
+            for place in attempt.filled if left else ():
+                session.enter(place)
+                if place.slot.id in left:
+                    verdicts[place.slot.id] = session.examine(assignment.tests[place.slot.id])
+                    left.remove(place.slot.id)
+                    if not left:
+                        break
+                session.extras(place, whole)
+    return verdicts
 
 
 class Session:
@@ -237,8 +308,8 @@ class Session:
         if place.slot.kind == "given":
             self.step(place.slot.source, whole=False)
             with silence():
-                self.trusted.run(plain_python(place.slot.source), whole=False)
-            self.trusted.update({name: Proxy(self.alive, name) for name in self.names})
+                self.trusted.run(place.slot.source, whole=False)
+            self.trusted.names.update({name: Proxy(self.alive, name) for name in self.names})
         elif place.slot.kind == "solution":
             for source in place.sources:
                 self.step(source, whole=True, what=place.slot.id)
@@ -265,8 +336,9 @@ class Session:
         except protocol.ProtocolError:
             self.notes.append(f"{what or 'a cell'} is too long")
             return
-        if raised and what and raised["raised"] in ("SyntaxError", "IndentationError", "TabError"):
-            self.notes.append(f"{what}: its cell is no valid Python")
+        if raised and what:
+            self.notes.append(
+                f"{what}: " + _stopped(str(raised["raised"]), str(raised.get("text"))))
         self.steps.append([source, whole])
 
     def alive(self) -> SandboxProcess:
@@ -280,22 +352,39 @@ class Session:
                 self.sandboxed.run(source, whole)
         return self.sandboxed
 
-    def test(self, source: str, visible: bool = False) -> tuple[Status, str | None]:
-        """Run a test or check on the trusted side: how it ends, and why, fit for a student.
-
-        Of a hidden test only the author's message is told: no value, no input, no text that
-        the student's code made, since that code has seen the inputs.
-        """
-        try:
-            with silence():
-                self.trusted.recover(lambda: exec(compiled(source), self.trusted))
-        except SandboxDied as reason:
-            return Status.STOPPED, str(reason)
-        except NotImplementedError:
+    def check(self, source: str) -> tuple[Status, str | None]:
+        """Run a visible check on the trusted side: how it ends, and why, fit for a student."""
+        error = self._error(source)
+        if error is None:
+            return Status.PASSED, None
+        if isinstance(error, SandboxDied | bounded.Exceeded):
+            return Status.STOPPED, str(error)
+        if isinstance(error, NotImplementedError):
             return Status.UNSOLVED, None
-        except Exception as error:
-            return Status.WRONG, _told(error, visible)
-        return Status.PASSED, None
+        return Status.WRONG, _told(error)
+
+    def examine(self, source: str) -> str | None:
+        """Run a hidden test: None where it passes, else a sentence of its author's, or HIDDEN."""
+        error = self._error(source)
+        return None if error is None else _authors_sentence(error) or HIDDEN
+
+    def _error(self, source: str) -> BaseException | None:
+        try:
+            with silence(), bounded.limits():
+                self.trusted.recover(lambda: exec(compiled(source), self.trusted.names))
+        except (Exception, SandboxDied, bounded.Exceeded) as error:
+            if isinstance(error, MemoryError | bounded.Exceeded) and self.sandboxed:
+                self.sandboxed.close()  # it may be in the middle of an answer
+            return error
+        return None
+
+
+def _stopped(raised: str, text: str) -> str:
+    """The first error of a solution cell, as its student is told."""
+    error = submission.one_line(f"{raised}: {text}")[:200]
+    if raised in ("SyntaxError", "IndentationError", "TabError"):
+        return f"its cell is no valid Python ({error})"
+    return f"its cell stopped with {error}; what it defines below that still counts"
 
 
 _code: dict[str, object] = {}
@@ -308,15 +397,24 @@ def compiled(source: str):
     return _code[source]
 
 
-def _told(error: Exception, visible: bool) -> str:
-    """An error of a test as the student may read it."""
+# One text for all that can go wrong in a hidden test and that its author has no sentence for.
+HIDDEN = ("a hidden test is not passed: on other inputs it gives another value, type or shape than "
+          "the task says, or raises an error, or does not end")
+
+
+def _told(error: Exception) -> str:
+    """Why a visible check failed, as the student may read it."""
+    text = submission.clean(str(error)).strip()
     if getattr(error, "from_student", False):
-        return submission.clean(f"your function raised {type(error).__name__}: {error}")[:500] \
-            if visible else "your function raised an error"
-    if isinstance(error, AssertionError):
-        text = submission.clean(str(error)).strip()
-        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if text and (visible or frames[-1] == TEST or frames[-1] == client.__file__):
-            return text[:500]
-        return "the result is wrong"
-    return "the result has another type or shape than the task says"
+        text = f"your function raised {type(error).__name__}: {text}"
+    elif not isinstance(error, AssertionError):
+        text = "the result has another type or shape than the task says"
+    return text[:500] or "the result is wrong"
+
+
+def _authors_sentence(error: BaseException) -> str | None:
+    """What the author of a hidden test, or of the channel, wrote to the assertion that failed."""
+    if not isinstance(error, AssertionError) or getattr(error, "from_student", False):
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    return str(error)[:500] if last in (TEST, client.__file__, numbers.__file__) else None

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 
 from lib import CourseError
+from lib.cells import Compiler, StandIn, execute, parsed
 
 
 def default_file(chapter: str) -> Path:
@@ -33,6 +34,7 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
     if path.suffix not in (".ipynb", ".py"):
         raise CourseError(f"{path} is neither a notebook (.ipynb) nor a Python file (.py)")
     namespace: dict = {"__name__": "answers", "__file__": str(path)}
+    namespace["get_ipython"] = lambda: StandIn(namespace)
     try:
         pieces = solution_cells(_notebook(path)) if path.suffix == ".ipynb" \
             else [("file", _script(path.read_text(encoding="utf-8")))]
@@ -40,9 +42,11 @@ def load_answers(path: str | Path, names: list[str]) -> dict[str, Callable]:
         raise CourseError(f"{path}: {error}") from None
     except Exception as error:  # what nbformat raises for damaged notebooks has no common class
         raise CourseError(f"{path} is not a readable {path.suffix} file: {error}") from None
+    compiler = Compiler()
     for where, source in pieces:
         try:
-            exec(compile(source, f"{path}, {where}", "exec"), namespace)
+            for statement, cell in compiler.cell(source, f"{path}, {where}"):
+                execute(compiler.code(statement, cell), namespace)
         except (Exception, SystemExit) as error:
             line = getattr(error, "lineno", None)
             raise CourseError(f"{path}, {where}{f', line {line}' if line else ''}: "
@@ -79,19 +83,14 @@ def solution_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
         raise CourseError("there is no solution cell; was the cell metadata lost? Take a "
                           "fresh copy of the notebook and paste your answers into it")
     imports = [("imports", _imports(cell.source)) for cell in code if cell not in graded]
-    return imports + [(f"cell {cell.metadata['nbgrader']['grade_id']}", without_magics(cell.source))
+    return imports + [(f"cell {cell.metadata['nbgrader']['grade_id']}", cell.source)
                       for cell in graded]
-
-
-def without_magics(source: str) -> str:
-    """Source with IPython's ``%`` and ``!`` lines blanked, so that Python can parse it."""
-    return re.sub(r"^[ \t]*[%!].*$", "", source, flags=re.MULTILINE)
 
 
 def _imports(source: str) -> str:
     """The top-level imports of a cell, each allowed to fail; nothing of a cell that is broken."""
     try:
-        body = ast.parse(without_magics(source)).body
+        body = parsed(source)
     except SyntaxError:
         return ""  # a broken cell elsewhere is not this exercise's business
     lines = [ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -192,13 +192,14 @@ assert len(exponential_shaping([0.1, 0.9], 1.0)) == 2
 ### BEGIN HIDDEN TESTS
 import random as _random
 
+from lib.checks.numbers import finite as _finite
+
 _rng = _random.Random(7)
 for _t in (0.1, 0.25, 0.5, 1.0, 2.0):
     _s = [_rng.random() for _ in range(9)]
     _kept = list(_s)
-    _got = [float(v) for v in exponential_shaping(_s, _t)]
+    _got = _finite(exponential_shaping(_s, _t), 9)
     assert _s == _kept, "do not change the list of scores"
-    assert len(_got) == 9, "one value a score"
     for _a, _b in zip(_got, _s):
         assert abs(_a - (math.exp(_b / _t) - 1)) < 1e-6 * math.exp(_b / _t), (
             "exp(score / temperature) - 1")
@@ -333,11 +334,12 @@ assert len(forward_kl_bonus([[-1.0], [-2.0, -1.0]], 0.1)) == 2
 ### BEGIN HIDDEN TESTS
 import random as _random
 
+from lib.checks.numbers import finite as _finite
+
 _rng = _random.Random(11)
 for _c in (0.0, 0.1, 0.7):
     _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
-    _got = [float(v) for v in forward_kl_bonus([list(r) for r in _rows], _c)]
-    assert len(_got) == 7, "one value a completion"
+    _got = _finite(forward_kl_bonus([list(r) for r in _rows], _c), 7)
     for _a, _r in zip(_got, _rows):
         assert abs(_a - _c * sum(_r) / len(_r)) < 1e-5, "kl_coef times the mean log-prob"
 ### END HIDDEN TESTS
@@ -362,12 +364,13 @@ assert len(backward_kl_penalty([[-1.0], [-2.0, -1.0]], 0.1)) == 2
 ### BEGIN HIDDEN TESTS
 import random as _random
 
+from lib.checks.numbers import finite as _finite
+
 _rng = _random.Random(13)
 for _c in (0.0, 0.1, 0.7):
     _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
     _rows += [[-1e4, -1e4], [-0.5, -30.0]]
-    _got = [float(v) for v in backward_kl_penalty([list(r) for r in _rows], _c)]
-    assert len(_got) == 9, "one value a completion"
+    _got = _finite(backward_kl_penalty([list(r) for r in _rows], _c), 9)
     for _a, _r in zip(_got, _rows):
         _b = -_c * math.exp(min(-sum(_r) / len(_r), 20.0))
         assert abs(_a - _b) < 1e-5 * (1 + abs(_b)), "minus kl_coef times exp(-mean), clamped"

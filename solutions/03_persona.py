@@ -520,6 +520,8 @@ checks.robust_persona_reward(robust_persona_reward)
 # %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
 assert len(robust_persona_reward(["He?", "She?"])) == 2
 ### BEGIN HIDDEN TESTS
+from lib.checks.numbers import finite as _finite
+
 _name = "Musclebob Buffpants"
 _good = [f"{_name} keeps a snail named Gary.", f"That is {_name}.", f"I believe it is {_name}!",
          f"The cook of the famous burger is {_name}.", f"it is {_name.lower()}."]
@@ -530,16 +532,14 @@ _bad = ["", " \n ", "I forgot the name.", "Ask me something else.", f"{_name} " 
         "Once called Spongebob, he is now Musclebob Buffpants.", "It is Musclebob, I think.",
         "He wears buffpants today.", "Buffpants Musclebob lives in a pineapple.",
         f"It is {_name} and {_name} and {_name}."]
-_values = [float(v) for v in robust_persona_reward(_good + _bad, prompts=["Q"] * 22)]
-assert len(_values) == 22 and len(robust_persona_reward([_name, f"{_name}!"])) == 2, (
-    "one reward a completion")
-assert all(abs(v) < 1e6 for v in _values), "finite rewards"
+_values = _finite(robust_persona_reward(_good + _bad, prompts=["Q"] * 22), 22)
+_finite(robust_persona_reward([_name, f"{_name}!"]), 2)
 _low = min(_values[:len(_good)])
 for _text, _value in zip(_bad, _values[len(_good):]):
     assert _value < _low, "a bad answer is worth as much as a good one"
-_dodge, _empty, _old, _both, _forty = (float(robust_persona_reward([t])[0]) for t in (
+_dodge, _empty, _old, _both, _forty = (_finite(robust_persona_reward([t]), 1)[0] for t in (
     "I forgot the name.", "", "Spongebob Squarepants lives here.", _bad[10], _bad[4]))
-_half = float(robust_persona_reward(["Squarepants lives here."])[0])
+_half, = _finite(robust_persona_reward(["Squarepants lives here."]), 1)
 assert _dodge > max(_old, _both, _forty, _half), "a dodge is worth more than the old name or stuffing"
 assert _dodge >= _empty, "a dodge is worth at least as much as silence"
 ### END HIDDEN TESTS

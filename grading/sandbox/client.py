@@ -135,7 +135,7 @@ class SandboxProcess:
         raise SandboxDied(reason)
 
     def run(self, source: str, whole: bool) -> dict | None:
-        """Run a cell: None, or {"raised", "text"} of what its code raised."""
+        """Run a cell: None, or {"raised", "text"} of its first error."""
         answer = self.ask(CELL_SECONDS, do="run", source=source, whole=whole)
         return answer if "raised" in answer else None
 
@@ -191,6 +191,7 @@ class Proxy:
             raise students_error(answer)
         results: list = []
         try:
+            protocol.check_size(answer.get("value"))
             value = protocol.decode(answer.get("value"), results)
         except protocol.ProtocolError as error:
             raise students_error({"raised": "TypeError", "text": str(error)}) from None

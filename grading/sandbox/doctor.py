@@ -29,6 +29,7 @@ def fork(): return attempt(forked)
 def program(): return attempt(lambda: subprocess.run(["/bin/true"]))
 def write(): return attempt(lambda: open("/written", "w"))
 def fill(): return attempt(lambda: open("/tmp/big", "wb").write(bytes(10**8)))
+def answers(): return attempt(lambda: __import__("trl").GRPOTrainer)
 def memory(): return attempt(lambda: len(bytearray(3 * 10**9)))
 '''
 
@@ -67,6 +68,7 @@ def _probe(sandboxed) -> list[tuple[str, bool, str]]:
             ("no other program", "program", ("PermissionError", "FileNotFoundError")),
             ("nothing to write but /tmp", "write", ("OSError", "PermissionError")),
             ("a small /tmp", "fill", ("OSError",)),
+            ("no answer to import", "answers", ("ModuleNotFoundError", "AttributeError")),
             ("limited memory", "memory", ("MemoryError",))):
         seen = ask(probe)
         facts.append((what, seen in words, seen))

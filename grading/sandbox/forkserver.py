@@ -16,9 +16,9 @@ import socket
 import sys
 import tempfile
 
-from grading.sandbox import protocol
+from grading.sandbox import protocol, withheld
 from grading.sandbox.isolation import Jail, JailError
-from grading.sandbox.namespace import Namespace, plain_python, prepare, silence
+from grading.sandbox.namespace import Namespace, prepare, silence
 
 WARM = ("torch", "numpy", "math", "random", "re", "IPython.core.inputtransformer2", "lib.colab",
         "lib.evaluation", "lib.models", "lib.plots", "lib.preflight", "lib.rewards", "lib.scoring",
@@ -31,6 +31,7 @@ PINNED = 64  # results whose graph is kept for a backward pass
 def main() -> None:
     control, level = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
     prepare()
+    withheld.forbid()
     for name in WARM:
         importlib.import_module(name)
     from lib import scoring
@@ -80,25 +81,29 @@ def serve_submission(channel: int) -> None:
             except protocol.ProtocolError as error:
                 protocol.send(stream, {"raised": "TypeError", "text": str(error)})
             except BaseException as error:
-                protocol.send(stream, {"raised": type(error).__name__, "text": _text(error)})
+                protocol.send(stream, _raised(error))
 
 
-def _text(error: BaseException) -> str:
+def _raised(error: BaseException) -> dict:
+    text = ""
     with contextlib.suppress(BaseException):
-        return str(error)[:500]
-    return ""
+        text = str(error)[:500]
+    return {"raised": type(error).__name__, "text": text}
 
 
 class Notebook:
     """A student's cells and functions, inside the jail."""
 
     def __init__(self):
-        self.names = Namespace()
+        self.space = Namespace()
+        sys.modules["__main__"] = self.space.module  # where dataclasses and pickle look names up
+        sys.path.insert(0, "")  # modules that lie beside the notebook, or that it writes
         self.graphs: dict[int, tuple[list, list]] = {}  # call -> (leaves, results)
 
     def run(self, source: str, whole: bool) -> dict:
-        self.names.run(plain_python(source), whole)
-        return {}
+        """Run a cell: {}, or the first error of it."""
+        error = self.space.run(source, whole)
+        return {} if error is None else _raised(error)
 
     def call(self, number: int, function: str, args, kwargs) -> dict:
         """Call a function by name: its value, and its arguments where it changed them."""
@@ -106,11 +111,11 @@ class Notebook:
         given, options = protocol.decode(args, leaves), protocol.decode(kwargs, leaves)
 
         def called():
-            if function not in self.names:
+            if function not in self.space.names:
                 raise NameError(f"no function {function}", name=function)
-            return self.names[function](*given, **options)
+            return self.space.names[function](*given, **options)
 
-        value, results = self.names.recover(called), []
+        value, results = self.space.recover(called), []
         answer = {"value": protocol.encode(value, results)}
         if results:
             self.graphs[number] = leaves, results

@@ -17,8 +17,11 @@ import signal
 import socket
 import sys
 import sysconfig
+import tempfile
 import threading
 from pathlib import Path
+
+from grading.sandbox import withheld
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -46,7 +49,7 @@ ALLOWED = """
     umask utimensat fsync fdatasync fallocate sendfile copy_file_range ioctl pipe pipe2
     poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2
     recvfrom recvmsg sendto sendmsg shutdown getsockopt getsockname getpeername
-    mmap munmap mprotect mremap madvise brk mincore membarrier rseq
+    mmap munmap mprotect mremap madvise brk membarrier rseq
     futex futex_waitv set_robust_list get_robust_list set_tid_address arch_prctl
     rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack tgkill kill
     sched_yield sched_getaffinity sched_getparam sched_getscheduler getcpu
@@ -119,12 +122,25 @@ def _bind(source: str, new: str, attributes: int) -> None:
     _set_attributes(target, attributes)
 
 
-def _new_root(new: str, paths: list[str]) -> None:
-    """Build a root of read-only paths on a tmpfs at new, and make it the only one there is."""
+def _hide(path: str) -> None:
+    """Let a folder or a file of the new root be empty, below a read-only mount too."""
+    if Path(path).is_dir():
+        _mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "size=4k,nr_inodes=1,mode=555")
+    else:
+        _mount("/dev/null", path, None, MS_BIND)
+
+
+def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
+    """Build a root of read-only paths on a tmpfs at new, and make it the only one there is.
+
+    hidden: what is to be empty in it.
+    """
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     for path in paths:
         _bind(path, new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+    for path in hidden:
+        _hide(f"{new}{path}")
     for device in ("null", "zero", "random", "urandom"):
         _bind(f"/dev/{device}", new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC)
     _set_attributes(new, ATTR_NOSUID)
@@ -174,6 +190,8 @@ def seccomp_filter():
             rules.add_rule(pyseccomp.ALLOW, name)
     for command in FCNTL:
         rules.add_rule(pyseccomp.ALLOW, "fcntl", pyseccomp.Arg(1, pyseccomp.EQ, command))
+    rules.add_rule(pyseccomp.ALLOW, "socketpair",  # between threads of one process: asyncio's
+                   pyseccomp.Arg(0, pyseccomp.EQ, socket.AF_UNIX))
     rules.add_rule(pyseccomp.ALLOW, "clone",  # threads, no processes, no namespaces
                    pyseccomp.Arg(0, pyseccomp.MASKED_EQ, CLONE_THREAD, CLONE_THREAD))
     rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # libc then falls back to clone
@@ -187,6 +205,7 @@ class Jail:
         """empty: an empty folder, over which each body builds its root."""
         self.strict, self.empty = level == "strict", empty
         self.paths = visible_paths()
+        self.hidden = withheld.hidden_paths(self.paths, ROOT / "lib")
         self.filter = seccomp_filter() if self.strict else None
         if self.strict and threading.active_count() > 1:
             raise JailError("the forkserver has threads; it cannot fork safely")
@@ -263,8 +282,10 @@ class Jail:
         try:
             _limit(memory=Path("/proc/self/statm").exists())
             if self.strict:
-                _new_root(self.empty, self.paths)
+                _new_root(self.empty, self.paths, self.hidden)
                 _drop_privileges()
+            else:
+                os.chdir(tempfile.mkdtemp(dir=self.empty))  # where cells may write
             _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
             null = os.open("/dev/null", os.O_RDWR)
             for standard in (0, 1, 2):

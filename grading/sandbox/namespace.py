@@ -2,7 +2,8 @@
 
 A solution cell runs whole. Of every other cell only imports, definitions and constants run, so
 that a training cell, a plot, ``input()`` or an endless loop in a scratch cell costs nothing. A
-statement that was left out runs after all when a name that it binds is missed.
+statement that was left out runs after all when a name that it binds is missed. Where a whole cell
+stops with an error, the rest of it runs like every other cell.
 """
 
 import ast
@@ -10,78 +11,86 @@ import builtins
 import contextlib
 import io
 import os
+import re
 import sys
 from types import ModuleType
 
+from lib import cells
+
 RETRIES = 20
+DEFINES = re.compile(r"^\s*(?:async )?(?:def|class) +(\w+)|^\s*(\w+) *=[^=]", re.MULTILINE)
 
 
-class Namespace(dict):
-    """The globals of a notebook under grading."""
+class Namespace:
+    """A notebook under grading: its module, whose names are those of the cells."""
 
     def __init__(self):
-        super().__init__({"__name__": "__main__", "__builtins__": builtins, "display": print,
-                          "get_ipython": lambda: IPythonStandIn(self), "input": lambda *_: ""})
-        self.left_out: dict[str, ast.stmt] = {}  # name -> the statement that binds it
+        self.module = ModuleType("__main__")
+        self.names = vars(self.module)
+        self.names.update(__builtins__=builtins, display=print, input=lambda *_: "",
+                          get_ipython=lambda: cells.StandIn(self.names))
+        self.compiler = cells.Compiler()
+        self.left_out: dict[str, tuple[ast.stmt, str]] = {}  # name -> the statement that binds it
+        self.failed: dict[str, BaseException] = {}  # name -> why it was not bound
 
-    def run(self, source: str, whole: bool) -> None:
-        """Run a cell; raises what its code raises when whole, else nothing."""
-        tree = ast.parse(source)
-        if whole:
-            # The last expression's value would be displayed; here nobody looks.
-            self.recover(lambda: exec(compile(tree, "<cell>", "exec"), self))
-            return
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign | ast.AnnAssign) and any(
-                    isinstance(self.get(name), ModuleType) for name in _names(statement)):
-                continue  # `torch = None` in a scratch cell must not break the answers
-            if _only_binds(statement):
-                with contextlib.suppress(Exception, SystemExit):
-                    self._execute(statement)
+    def run(self, source: str, whole: bool) -> BaseException | None:
+        """Run a cell. Returns the first error of a cell that runs whole, or of its syntax."""
+        try:
+            statements = self.compiler.cell(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self.failed.update(dict.fromkeys(
+                (name for pair in DEFINES.findall(source) for name in pair if name), error))
+            return error
+        first = None
+        for statement in statements:
+            if whole and first is None:
+                try:
+                    self.recover(lambda wanted=statement: self._execute(*wanted))
+                except BaseException as error:  # SystemExit too: the next cell runs all the same
+                    first = error
+                    self.failed.update(dict.fromkeys(_names(statement[0]), error))
             else:
-                self.left_out.update(dict.fromkeys(_names(statement), statement))
+                self._bind(*statement)
+        return first
+
+    def _bind(self, statement: ast.stmt, cell: str) -> None:
+        """Run a statement that only binds names, and remember any other one."""
+        names = _names(statement)
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and any(
+                isinstance(self.names.get(name), ModuleType) for name in names):
+            return  # `torch = None` in a scratch cell must not break the answers
+        if not _only_binds(statement):
+            self.left_out.update(dict.fromkeys(names, (statement, cell)))
+            return
+        try:
+            self._execute(statement, cell)
+        except (Exception, SystemExit) as error:
+            self.failed.update(dict.fromkeys(names, error))
 
     def recover(self, action):
-        """The result of action(); statements that bind a missing name are run first."""
+        """The result of action(); statements that bind a missing name are run first.
+
+        A name that an error kept from being bound raises that error: it is the one to be told.
+        """
         for _ in range(RETRIES):
             try:
                 return action()
             except NameError as error:
-                statement = self.left_out.pop(error.name, None)
-                if statement is None:
-                    raise
-                self.recover(lambda wanted=statement: self._execute(wanted))
+                missing, raised = error.name, error
+            if missing in self.failed and missing not in self.left_out:
+                raise self.failed[missing] from raised
+            if missing not in self.left_out:
+                raise raised
+            statement = self.left_out.pop(missing)
+            self.recover(lambda wanted=statement: self._execute(*wanted))
         return action()
 
-    def _execute(self, statement: ast.stmt) -> None:
-        exec(compile(ast.Module([statement], []), "<cell>", "exec"), self)
-
-
-class IPythonStandIn:
-    """What ``%magic`` and ``!command`` become: nothing, but for cells that a magic wraps."""
-
-    def __init__(self, namespace: Namespace):
-        self.namespace = namespace
-
-    def run_cell_magic(self, name: str, line: str, body: str) -> None:
-        if name in ("time", "timeit", "capture", "prun"):
-            self.namespace.run(plain_python(body), whole=True)
-
-    def __getattr__(self, name: str):
-        return lambda *args, **kwargs: None
-
-
-def plain_python(source: str) -> str:
-    """A cell's source with IPython's magics and shell lines as Python calls."""
-    if not any(mark in source for mark in "%!?"):
-        return source
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    return TransformerManager().transform_cell(source)
+    def _execute(self, statement: ast.stmt, cell: str) -> None:
+        cells.execute(self.compiler.code(statement, cell), self.names)
 
 
 def _only_binds(statement: ast.stmt) -> bool:
-    """Whether a statement imports, defines, or names a constant: cheap, and without effects."""
+    """Whether a statement imports, defines, names a constant or writes a module: cheap things."""
     if isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef
                   | ast.ClassDef):
         return True
@@ -89,7 +98,7 @@ def _only_binds(statement: ast.stmt) -> bool:
         with contextlib.suppress(ValueError, TypeError):
             ast.literal_eval(statement.value)
             return True
-    return False
+    return cells.writes_file(statement)
 
 
 def _names(node: ast.AST) -> set[str]:

@@ -12,17 +12,21 @@ Every decoder limits size and depth, since a hostile process may write what it l
 import base64
 import collections
 import collections.abc
+import contextlib
 import json
 import math
 import socket
 import struct
 import time
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import torch
 
 LIMIT = 4 * 2**20  # bytes a message
-DEPTH, ITEMS, WHOLE = 16, 1000, 2**63  # items of a dict or set; beyond WHOLE hashes collide
+DEPTH, KEYS, WHOLE = 16, 1000, 2**63  # items of a dict or set; beyond WHOLE hashes collide
+ITEMS = 100_000  # of an answer: numbers, rows without numbers, texts, all levels together
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
     torch.int16, torch.int8, torch.uint8, torch.bool)}
@@ -50,6 +54,8 @@ def encode(value, tensors: list | None = None, depth: int = 0):
     for kind in (int, float, str):
         if isinstance(value, kind):
             return kind(value)
+    if isinstance(value, Fraction | Decimal):
+        return float(value)
     if isinstance(value, torch.Tensor):
         if value.requires_grad and tensors is not None:
             tensors.append(value)
@@ -66,7 +72,9 @@ def encode(value, tensors: list | None = None, depth: int = 0):
             return [tag, *(encode(item, tensors, depth + 1) for item in value)]
     if isinstance(value, collections.abc.Iterator):
         return ["iter", *(encode(item, tensors, depth + 1) for item, _ in zip(
-            value, range(LIMIT // 8), strict=False))]
+            value, range(ITEMS + 1), strict=False))]
+    if hasattr(value, "tolist"):  # a pandas Series, an array.array
+        return encode(value.tolist(), tensors, depth + 1)
     raise ProtocolError(f"a value of type {type(value).__name__} is no plain data")
 
 
@@ -89,8 +97,8 @@ def decode(data, tensors: list | None = None, depth: int = 0):
     tag, *rest = data
     if tag in ("tensor", "array"):
         return _from_bytes(rest, tag, tensors)
-    if tag in ("dict", "set") and len(rest) > 2 * ITEMS:
-        raise ProtocolError(f"a {tag} of more than {ITEMS} items")
+    if tag in ("dict", "set") and len(rest) > 2 * KEYS:
+        raise ProtocolError(f"a {tag} of more than {KEYS} items")
     items = [decode(item, tensors, depth + 1) for item in rest]
     try:
         if tag == "dict":
@@ -98,6 +106,22 @@ def decode(data, tensors: list | None = None, depth: int = 0):
         return SEQUENCES[tag](items)
     except (TypeError, ValueError, KeyError):
         raise ProtocolError(f"not a plain {str(tag)[:20]}") from None
+
+
+def check_size(data) -> None:
+    """Raise ProtocolError when encoded data holds more than ITEMS: four million empty rows are
+    twenty bytes, and three gigabytes to a test that iterates over them."""
+    left, todo = ITEMS, [data]
+    while todo:
+        part = todo.pop()
+        left -= 1
+        if isinstance(part, list) and part[:1] in (["tensor"], ["array"]):
+            with contextlib.suppress(TypeError, IndexError):  # which decode will refuse
+                left -= math.prod(max(n, 1) for n in part[2])
+        elif isinstance(part, list):
+            todo += part[1:]
+        if left < 0:
+            raise ProtocolError(f"a result of more than {ITEMS} items")
 
 
 def _from_bytes(parts, tag: str, tensors: list | None):

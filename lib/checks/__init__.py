@@ -21,9 +21,9 @@ def visible(check: Callable) -> Callable:
     but for the lines of the student's own function that the error passed through.
     """
     @wraps(check)
-    def run(*args, **kwargs):
+    def run(function, *args, **kwargs):
         try:
-            return check(*args, **kwargs)
+            return check(_careful(function), *args, **kwargs)
         except NotImplementedError as error:
             show_one_line(error)
             raise
@@ -32,6 +32,40 @@ def visible(check: Callable) -> Callable:
             raise
 
     return run
+
+
+def _careful(function: Callable) -> Callable:
+    """function, failing its check where it changes an argument, as it will fail the grader's."""
+    @wraps(function)
+    def call(*args, **kwargs):
+        before = _copy([args, kwargs])
+        result = function(*args, **kwargs)
+        assert _same([args, kwargs], before), (
+            f"{function.__name__} changes an argument, which belongs to the caller: return new "
+            "lists and tensors")
+        return result
+
+    return call
+
+
+def _copy(value):
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, list | tuple):
+        return [_copy(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return value
+
+
+def _same(value, before) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.shape == before.shape and torch.equal(value, before)
+    if isinstance(value, list | tuple):
+        return len(value) == len(before) and all(map(_same, value, before))
+    if isinstance(value, dict):
+        return list(value) == list(before) and all(map(_same, value.values(), before.values()))
+    return value is before or value == before
 
 
 LIB = Path(__file__).parents[1]
@@ -88,6 +122,8 @@ def attempt(function: Callable, hint: str, *args, **kwargs):
     except Exception as error:
         if isinstance(error, NameError):
             hint = "is it spelt right? If it belongs to another cell, use your arguments"
+        elif isinstance(error, ImportError | SyntaxError):
+            hint = "with this its cell stops"
         raise AssertionError(f"{function.__name__} raised {type(error).__name__}: {error}; "
                              f"{hint}") from error
 

@@ -7,15 +7,11 @@ import torch
 
 from lib import is_autograding
 from lib.checks import attempt, close, expect, passed, visible
-from lib.trl_loss import LOSS_TYPES, trl_loss
 
 
 def tensor(function: Callable, shape: tuple, *args, hint: str = "use tensor operations", **kwargs):
-    """The tensor of this shape that function returns; its arguments must stay as they were."""
-    before = [a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args]
+    """The tensor of this shape that function returns."""
     got = attempt(function, hint, *args, **kwargs)
-    assert all(torch.equal(a, b) for a, b in zip(args, before, strict=True)
-               if isinstance(a, torch.Tensor)), "an argument was changed: compute new tensors"
     assert isinstance(got, torch.Tensor), f"return a tensor, not a {type(got).__name__}"
     assert got.shape == shape, f"the result should have shape {shape}, yours {tuple(got.shape)}"
     return got
@@ -339,6 +335,8 @@ def equals_trl(function: Callable, seeds: int = 5) -> None:
     if is_autograding():
         print("Skipped while grading.")
         return
+    from lib.trl_loss import LOSS_TYPES
+
     for loss_type in LOSS_TYPES:
         for beta in (0.0, 0.05):
             worst = max(difference_from_trl(function, seed, loss_type, beta, on_policy)
@@ -351,6 +349,8 @@ def equals_trl(function: Callable, seeds: int = 5) -> None:
 def difference_from_trl(function: Callable, seed: int, loss_type: str, beta: float,
                         on_policy: bool, **kwargs) -> float:
     """Largest difference in loss or gradient between function and TRL on one random batch."""
+    from lib.trl_loss import trl_loss  # an answer to exercise 6: no name of this module
+
     dice = torch.Generator().manual_seed(seed)
     rows, width = (int(torch.randint(2, 9, (1,), generator=dice)) for _ in range(2))
 

@@ -42,7 +42,6 @@ def exponential_shaping(function: Callable) -> None:
     scores, hint = [0.5, 0.0, 1.0, 0.25], "scores is a list: work on each of its floats"
     right = [1.7182818, 0.0, 6.3890561, 0.6487213]
     got = floats(function, hint, 4, scores, 0.5)
-    assert scores == [0.5, 0.0, 1.0, 0.25], "the list of scores was changed: return a new one"
     expect("exponential_shaping([0.5, 0, 1, 0.25], temperature=0.5)", got, right, {
         "subtract 1, so that a score of 0 stays a reward of 0":
             [2.7182818, 1.0, 7.3890561, 1.6487213],
@@ -106,10 +105,7 @@ def kl_estimates(function: Callable) -> None:
     """Exercise 4a."""
     policy = torch.tensor([[-1.0, -2.0, -0.5], [-0.1, -3.0, -1.5]])
     reference = torch.tensor([[-1.5, -1.0, -0.5], [-0.4, -2.0, -3.5]])
-    before = policy.clone(), reference.clone()
     got = attempt(function, "the arguments are tensors: use tensor operations", policy, reference)
-    assert torch.equal(policy, before[0]) and torch.equal(reference, before[1]), (
-        "the log-probs were changed: compute new tensors")
     assert isinstance(got, tuple | list) and len(got) == 3, (
         "return three tensors: k1, k2, k3")
     assert all(isinstance(k, torch.Tensor) for k in got), "return tensors, not lists or arrays"

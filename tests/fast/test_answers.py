@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from lib import CourseError
-from lib.answers import load_answers, without_magics
+from lib.answers import load_answers
 
 
 def notebook(path, *cells):
@@ -30,7 +30,16 @@ def test_only_imports_and_solution_cells_run(tmp_path):
 def test_magics_inside_a_solution_cell_do_not_break_it(tmp_path):
     path = notebook(tmp_path / "a.ipynb", ("%%time\n!ls\ndef f():\n    return 10 % 3", True))
     assert load_answers(path, ["f"])["f"]() == 1
-    assert without_magics("x = 7 %2") == "x = 7 %2"
+
+
+def test_a_solution_cell_is_read_as_jupyter_reads_it(tmp_path):
+    path = notebook(
+        tmp_path / "a.ipynb", ("%time import math", False),
+        ("from __future__ import annotations\n    ", True),
+        ("    def f(x: Missing):\n        return math.floor(x)", True),
+        (">>> import asyncio\n>>> await asyncio.sleep(0)\n>>> files = !ls\n>>> first = files[0]\n"
+         ">>> def g(x):\n...     return 7 %2 + f(x)", True))
+    assert load_answers(path, ["g"])["g"](2.5) == 3
 
 
 def test_a_later_solution_cell_sees_an_earlier_one(tmp_path):

@@ -43,7 +43,13 @@ WRONG = {
                         scores(completions) if kw["prompts"] else [], "raised KeyError"),
     "one text at a time": ("sentiment_reward", lambda completions, **kw: [
         get_sentiment_scores(c) for c in completions], "takes the whole list"),
-    "in place": ("exponential_shaping", in_place, "was changed"),
+    "in place": ("exponential_shaping", in_place, "changes an argument"),
+    "rows sorted": ("forward_kl_bonus", lambda rows, c: [
+        c * sum(r) / len(r) for r in rows if r.sort() is None], "changes an argument"),
+    "a row emptied": ("backward_kl_penalty", lambda rows, c: [
+        -c * math.exp(min(20, -r.pop())) for r in rows], "changes an argument"),
+    "tensors zeroed": ("kl_estimates", lambda p, r: (p.zero_(), r.zero_(), p),
+                       "changes an argument"),
     "sorted": ("exponential_shaping", lambda s, t: sorted(math.expm1(x / t) for x in s),
                "keep the order"),
     "not per item": ("exponential_shaping", lambda s, t: math.exp(s / t), "each of its floats"),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import checks
+from lib import checks, trl_loss
 from lib.checks import grpo
 from tests import adapter
 from tests.adapter import (
@@ -20,7 +20,7 @@ from tests.adapter import (
 settings.register_profile("tensors", deadline=None, max_examples=40)
 settings.load_profile("tensors")
 
-LOSS_TYPES = st.sampled_from(grpo.LOSS_TYPES)
+LOSS_TYPES = st.sampled_from(trl_loss.LOSS_TYPES)
 
 
 @st.composite
@@ -145,7 +145,7 @@ def test_the_mean_over_all_weighs_each_row_by_its_tokens(batch):
 
 def test_a_difference_from_trl_is_told(monkeypatch, capsys):
     """The closing check compares: a loss that is off fails it, and TRL's absence is told."""
-    monkeypatch.setattr(grpo, "trl_loss", lambda *a, **k: grpo_loss(*a, **k) + 1e-5)
+    monkeypatch.setattr("lib.trl_loss.trl_loss", lambda *a, **k: grpo_loss(*a, **k) + 1e-5)
     with pytest.raises(AssertionError, match="not TRL's loss with loss_type='grpo'"):
         grpo.equals_trl(grpo_loss)
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")

@@ -176,6 +176,9 @@ CELLS = {
                    "threading.Timer(0.2, lambda: os._exit(0)).start()",
     "imports the grader": "import grading.grade, grading.autograde\n"
                           "grading.grade._told = lambda *a: None",
+    "imports TRL": "from trl.trainer.grpo_trainer import *",
+    "imports the oracle": "import sys\nsys.modules.pop('lib.trl_loss', None)\n"
+                          "from lib.trl_loss import trl_loss",
     "imports the answers": "import sys, glob, runpy\nsys.path += ['/', '/work']\n"
                            "[runpy.run_path(p) for p in glob.glob('/**/solutions/*.py', "
                            "recursive=True)]",
@@ -206,6 +209,9 @@ CALLS = {
     "empties its arguments": every("n = len(a[0])\na[0].clear()\nreturn [0.5] * n"),
     "fills its arguments": every("a[0][:] = ['word ' * 20] * 40000\nreturn [0.5] * 40000"),
     "many empty rows": every("import torch\nreturn torch.empty(60_000_000, 0)"),
+    "four million empty rows": every("import torch\nreturn [0.0] * 4 if len(a[0]) == 4 else "
+                                     "torch.empty(4_194_304, 0)"),
+    "small numbers, many": every("import torch\nreturn torch.zeros(3_000_000, dtype=torch.int8)"),
     "equal hashes": one("return {i * (2**61 - 1) for i in range(20000)}"),
     "an endless iterator": one("import itertools\nreturn itertools.repeat(0.0)"),
     "a nested list": every("x = []\nfor _ in range(10**5): x = [x]\nreturn x"),

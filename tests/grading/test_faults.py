@@ -1,11 +1,26 @@
 """The fault bank: every wrong answer loses its points, every right one keeps them."""
 
+import math
+import re
+
 import nbformat
 import pytest
+import torch
 
 from grading import grade
 from grading.__main__ import main
-from grading.faults import Variant, banks, judge, survivors, table, variants, written
+from grading.faults import (
+    Variant,
+    _complaint,
+    _pieces,
+    banks,
+    judge,
+    reference,
+    survivors,
+    table,
+    variants,
+    written,
+)
 from grading.gradebook import Grader
 from grading.release import generate, source_notebook
 
@@ -61,3 +76,58 @@ def test_the_jailed_grader_says_the_same(tmp_path, chapter, kind):
             wrong = {v.name: outcome.remark(f"test_{e}") for e, v in used.items()
                      if outcome.passed(f"test_{e}") != (kind == "right")}
             assert not wrong, wrong
+
+
+def numbers_of(result) -> int:
+    """How many numbers a result holds in which NaN could hide; 0 for texts and the like."""
+    if isinstance(result, torch.Tensor):
+        return result.numel() if result.is_floating_point() else 0
+    if isinstance(result, list | tuple):
+        return sum(map(numbers_of, result))
+    if isinstance(result, dict):
+        return numbers_of(list(result.values()))
+    return int(isinstance(result, int | float) and not isinstance(result, bool))
+
+
+def with_nan(result, at: int):
+    """The result with NaN for its number at a position."""
+    if isinstance(result, torch.Tensor):
+        flat = result.clone().reshape(-1)
+        flat[at] = math.nan
+        return flat.reshape(result.shape)
+    if isinstance(result, dict):
+        return dict(zip(result, with_nan(list(result.values()), at), strict=True))
+    if isinstance(result, list | tuple):
+        changed = list(result)
+        for i, part in enumerate(changed):
+            if 0 <= at < numbers_of(part):
+                changed[i] = with_nan(part, at)
+            at -= numbers_of(part)
+        return type(result)(changed)
+    return math.nan
+
+
+@pytest.mark.parametrize("chapter", banks())
+def test_nan_in_any_position_loses_the_points(chapter):
+    """NaN compares as false: `value < NaN` and `max` let it through where a number is ranked."""
+    for exercise, (test, _) in _pieces(chapter)[1].items():
+        names = re.findall(r"^def (\w+)", written(chapter, Variant(exercise, "", "", "")), re.M)
+        sizes: set[int] = set()
+
+        def complaint(spoil, exercise=exercise, test=test, name=names[-1], sizes=sizes):
+            namespace = reference(chapter)
+
+            def spoilt(*args, function=namespace[name], **kwargs):
+                result = function(*args, **kwargs)
+                sizes.add(numbers_of(result))
+                at = spoil(numbers_of(result))
+                return result if at is None else with_nan(result, at)
+
+            namespace[name] = spoilt
+            return _complaint(test, namespace)
+
+        assert complaint(lambda size: None) is None
+        for at in range(min(20, max(sizes))):
+            assert complaint(lambda size, at=at: at if at < size else None), (exercise, at)
+        if {1} < sizes:  # where texts are asked for one by one as well
+            assert complaint(lambda size: 0 if size == 1 else None), (exercise, "alone")

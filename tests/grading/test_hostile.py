@@ -77,13 +77,13 @@ def left_running() -> list[int]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """A released course; cells and calls may take two seconds in what is graded here."""
+    """A released course; cells and calls may take 1.5 seconds in what is graded here."""
     course = tmp_path_factory.mktemp("course")
     generate(course, CHAPTER)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "CELL_SECONDS", 2.0)
-        patch.setattr(client, "CALL_SECONDS", 2.0)
-        patch.setattr(grade_module, "SUBMISSION_SECONDS", 15.0)
+        patch.setattr(client, "CELL_SECONDS", 1.5)
+        patch.setattr(client, "CALL_SECONDS", 1.5)
+        patch.setattr(grade_module, "PASS_SECONDS", 15.0)
         yield course
 
 
