@@ -166,7 +166,8 @@ def end_tokens(model: PreTrainedModel, tokenizer) -> list[int]:
 def prompt_text(tokenizer, prompt) -> str:
     """What the model reads of a prompt: a text, messages, or a row that holds either as "prompt".
 
-    Messages go through the chat template. Raises CourseError where the tokenizer has none.
+    Messages go through the chat template; where the last one is the assistant's, the policy is to
+    go on with it. Raises CourseError where the tokenizer has no template.
     """
     if isinstance(prompt, dict):
         prompt = prompt["prompt"]
@@ -175,6 +176,8 @@ def prompt_text(tokenizer, prompt) -> str:
     if not tokenizer.chat_template:
         raise CourseError(f"{tokenizer.name_or_path} has no chat template, which this task needs; "
                           "take an instruct model, such as Qwen/Qwen2.5-0.5B-Instruct")
+    if prompt[-1]["role"] == "assistant":
+        return prompt_text(tokenizer, prompt[:-1]) + prompt[-1]["content"]
     return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
