@@ -14,20 +14,20 @@
 # # Chapter 4: a small math reasoner
 #
 # A policy solves word problems of two to four steps. It **can** work them out: made to write every step
-# down, it is right nine times in ten. It seldom does: most of the text that it learnt from gives
-# the result at once, and a network of this size cannot do several steps in one pass, so most of its
-# answers are wrong. Nothing in the rewards of this chapter asks for reasoning. Yet a policy that is paid for
+# down, it is right nine times in ten. It seldom does: most of the text that it learnt from gives the
+# result at once, and a network of this size cannot do several steps in one pass, so most of its answers
+# are wrong. Nothing in the rewards of this chapter asks for reasoning. Yet a policy that is paid for
 # right answers finds out that thinking pays, and its answers get longer by themselves. This is the curve
 # that DeepSeek-R1-Zero made famous, on one CPU core, in two minutes.
 #
-# Both things that we want, a **right** answer and a **form** that a program can read, are checked by short
-# functions, and no human judges anything. Short functions have bugs. In one widely copied version of these
-# five rewards both format rewards paid only reasoning of a single line, and a right "3380" scored nothing
-# against "3,380". Training went on all the same, and the sum of the rewards rose; somebody who
-# looked at each reward by itself found two that were always zero
-# ([unslothai/unsloth#1761](https://github.com/unslothai/unsloth/issues/1761)). You will write the five, and test
-# them on awkward answers. Then you will find out what training added and what was there before, and
-# whether the answers owe anything to the reasoning above them.
+# Both things that we want, a **right** answer and a **form** that a program can read, are checked by
+# short functions, and no human judges anything. Short functions have bugs. In one widely copied version
+# of these five rewards both format rewards paid only reasoning of a single line, and a right "3380"
+# scored nothing against "3,380". Training went on all the same, and the sum of the rewards rose; somebody
+# who looked at each reward by itself found two that were always zero
+# ([unslothai/unsloth#1761](https://github.com/unslothai/unsloth/issues/1761)). You will write the five,
+# and test them on awkward answers. Then you will find out what training added and what was there before,
+# and whether the answers owe anything to the reasoning above them.
 #
 # | part | you write | points | minutes |
 # |---|---|---|---|
@@ -294,7 +294,8 @@ _cases = [
     ("<answer>4 or 5</answer>", "5", 0), ("<answer>\n6", "6", 2),
     ("<answer>4.5</answer>", "4", 0), ("<answer>4</answer>", "4.5", 0),
     ("<answer>4.51</answer>", "4.5", 0), ("<answer>4.50</answer>", "4.5", 2),
-    ("<answer>0.5</answer>", "0", 0), ("<answer>four</answer>", "four", 0), ("<reasoning>7</reasoning><answer>8</answer>", "7", 0)]
+    ("<answer>0.5</answer>", "0", 0), ("<answer>four</answer>", "four", 0),
+    ("<reasoning>7</reasoning><answer>8</answer>", "7", 0)]
 _got = [float(v) for v in correctness_reward_func(
     prompts=[[{"role": "user", "content": "Q"}]] * len(_cases),
     completions=_said(*(c[0] for c in _cases)), answer=[c[1] for c in _cases], trainer_state=None)]
@@ -535,23 +536,23 @@ for name, text in TRIED.items():
 # ## 4. What the base policy can do
 #
 # Before anything is trained: what is there? 240 held-out questions, and three ways to ask. **Free**, the
-# policy says what it likes. **At once**, we put a whole empty reasoning block into its mouth, and only the
-# answer is left to say. **Worked out**, we put the first number of the question there, so that it begins an
-# equation. Each time it then takes the likeliest token (greedy).
+# policy says what it likes. **At once**, we put a whole empty reasoning block into its mouth, and only
+# the answer is left to say. **Worked out**, we put the first number of the question there, so that it
+# begins an equation. Each time it then takes the likeliest token (greedy).
 
 # %%
 mine = {function.__name__: function for function in (
     extract_xml_answer, extract_hash_answer, parse_number, *FIVE)}
 task = TASK.of(model=MODEL)
 held_out = task.eval_rows(mine, task.prompts("eval"))
-asked = [row["prompt"][-1]["content"] for row in held_out]
 
 
 def said(policy, rows, starts=None, temperature=0.0, seed=0):
-    """What the policy says to each row, after its start if there is one; with the start."""
+    """What the policy says to each row, beginning with its start."""
     starts = starts or [""] * len(rows)
     ids = sample(policy, tokenizer,
-                 [models.prompt_text(tokenizer, row) for row in begun(rows, starts)],
+                 [models.prompt_text(tokenizer, row)
+                  for row in begun(rows, starts)],
                  temperature=temperature, seed=seed,
                  max_completion_length=DEFAULTS.max_completion_length)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
@@ -560,45 +561,50 @@ def said(policy, rows, starts=None, temperature=0.0, seed=0):
 
 def right(rows, texts):
     """Which texts give the right number, as a list of bool."""
-    return [parse_number(extract_xml_answer(text)) == parse_number(row["answer"])
-            for text, row in zip(texts, rows)]
+    wanted = [parse_number(row["answer"]) for row in rows]
+    return [parse_number(extract_xml_answer(text)) == number
+            for text, number in zip(texts, wanted)]
 
 
-FORCED = {
-    "free": None,
-    "at once": [ANSWER_AT_ONCE] * len(held_out),
-    "worked out": ["<reasoning>\n" + (re.findall(r"\d+", question) or [""])[0]
-                   for question in asked]}
+def starts_of(rows):
+    """The three ways to ask: what is put into the policy's mouth."""
+    asked = [row["prompt"][-1]["content"] for row in rows]
+    firsts = [(re.findall(r"\d+", text) or [""])[0] for text in asked]
+    return {"free": [""] * len(rows),
+            "at once": [ANSWER_AT_ONCE] * len(rows),
+            "worked out": [f"<reasoning>\n{first}" for first in firsts]}
 
 
 def by_steps(rows, hits):
     """{number of steps: (share of hits, n)}."""
     groups = {n: [hit for hit, row in zip(hits, rows) if row["steps"] == n]
               for n in sorted({row["steps"] for row in rows})}
-    return {n: (sum(found) / len(found), len(found)) for n, found in groups.items()}
+    return {n: (sum(found) / len(found), len(found))
+            for n, found in groups.items()}
 
 
-base_hits = {}
-for way, starts in FORCED.items():
-    base_hits[way] = right(held_out, said(policy, held_out, starts))
-    rate = rate_interval(sum(base_hits[way]), len(held_out))
+for way, starts in starts_of(held_out).items():
+    hits = right(held_out, said(policy, held_out, starts))
+    rate = rate_interval(sum(hits), len(hits))
     cells = "  ".join(f"{n} steps {share:.2f} (n={count})" for n, (share, count)
-                      in by_steps(held_out, base_hits[way]).items())
-    print(f"{way:>10}: {rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]  {cells}")
+                      in by_steps(held_out, hits).items())
+    print(f"{way:>10}: {rate['value']:.2f} "
+          f"[{rate['low']:.2f}, {rate['high']:.2f}]  {cells}")
 
 # %% [markdown]
-# Free, it answers nearly as badly as when it must answer at once, because that is what it does. Worked out, it is
-# right nine times in ten. The skill is there; the habit is another one. And at once, each further step
-# costs it dearly, while worked out hardly: whoever writes a step down has to do only one at a time.
+# Free, it answers nearly as badly as when it must answer at once, because that is what it does. Worked
+# out, it is right nine times in ten. The skill is there; the habit is another one. And at once, each
+# further step costs it dearly, while worked out hardly: whoever writes a step down has to do only one at
+# a time.
 #
 # ### Exercise 4: `pass_at_k` (10 points, medium, 25 minutes)
 #
-# pass@1 says how good one try is. **pass@k** says how often at least one of k tries is right: what the policy can
-# do at all, if somebody could tell the right try from the others. It is what reinforcement learning has
-# to work with: a question that the policy never gets right gives no signal.
+# pass@1 says how good one try is. **pass@k** says how often at least one of k tries is right: what the
+# policy can do at all, if somebody could tell the right try from the others. It is what reinforcement
+# learning has to work with: a question that the policy never gets right gives no signal.
 #
-# To ask k times and look is noisy. Better ask `n >= k` times, count the `c` right ones, and take the mean over
-# **all** ways to choose k of the n tries (Chen et al. 2021):
+# To ask k times and look is noisy. Better ask `n >= k` times, count the `c` right ones, and take the mean
+# over **all** ways to choose k of the n tries (Chen et al. 2021):
 #
 # $$\text{pass@}k = 1 - \binom{n-c}{k} \Big/ \binom{n}{k}$$
 #
@@ -661,17 +667,21 @@ def passes(policy):
     many = [row for row in few for _ in range(TRIES)]
     hits = right(many, said(policy, many, temperature=1.0, seed=7))
     counts = [sum(hits[i:i + TRIES]) for i in range(0, len(hits), TRIES)]
-    ks = [2**i for i in range(TRIES.bit_length())]
-    return {k: sum(pass_at_k(TRIES, c, k) for c in counts) / len(counts) for k in ks}
+    return {k: sum(pass_at_k(TRIES, c, k) for c in counts) / len(counts)
+            for k in (1, 2, 4, 8, 16, 32)}
+
+
+def listed(passed):
+    return "  ".join(f"pass@{k} {value:.2f}" for k, value in passed.items())
 
 
 base_passes = passes(policy)
-print("base: ", "  ".join(f"pass@{k} {value:.2f}" for k, value in base_passes.items()))
+print("base: ", listed(base_passes))
 
 # %% [markdown]
-# One try in three or so is right, and with eight tries nearly every question is solved once. So the policy does work
-# problems out now and then, and every group of 16 that training samples holds both kinds: an answer at
-# once, mostly wrong, and a worked-out one, mostly right. That is all that GRPO needs.
+# One try in three or so is right, and with eight tries nearly every question is solved once. So the
+# policy does work problems out now and then, and every group of 16 that training samples holds both
+# kinds: an answer at once, mostly wrong, and a worked-out one, mostly right. That is all that GRPO needs.
 
 # %% [markdown]
 # ## 5. Training
@@ -682,25 +692,26 @@ print("base: ", "  ".join(f"pass@{k} {value:.2f}" for k, value in base_passes.it
 # 2. **form only**, the control, 100 steps: correctness and `int` get weight 0. If accuracy rose here as well, it would
 #    owe nothing to being paid for.
 #
-# Why these settings? A **group of 16**, because the policy works out a third of its tries: a group of 4 would
-# often hold none. A **learning rate** of 2e-4 with a warm-up over the first tenth, then cosine: three times as much damaged the
-# arithmetic before the habit had changed. **beta = 0.02**: a weak pull towards the base policy, which
-# keeps the arithmetic that we do not want to lose. **56 tokens**: enough for five steps; a limit that
-# cuts worked-out answers off would teach that thinking does not pay.
+# Why these settings? A **group of 16**, because the policy works out a third of its tries: a group of 4
+# would often hold none. A **learning rate** of 2e-4 with a warm-up over the first tenth, then cosine:
+# three times as much damaged the arithmetic before the habit had changed. **beta = 0.02**: a weak pull
+# towards the base policy, which keeps the arithmetic that we do not want to lose. **56 tokens**: enough
+# for five steps; a limit that cuts worked-out answers off would teach that thinking does not pay.
 #
 # **What to look at while it trains**: correctness and length together. Length that grows without
 # correctness is padding; correctness that grows without length would be another story than the one told
 # above. *Tied groups* say how many questions still teach anything.
 #
-# Validation is on 240 held-out questions. Held out by their **numbers**: no chain of numbers of theirs, `7+4-2*3`, stands in a training
-# question or in the text that the base policy was made from, not even as part of a longer one; another
-# name or noun would not make a question new. *Sampled* draws at temperature 1, as training does; *greedy* always
-# takes the likeliest token.
+# Validation is on 240 held-out questions. Held out by their **numbers**: no chain of numbers of theirs,
+# `7+4-2*3`, stands in a training question or in the text that the base policy was made from, not even as
+# part of a longer one; another name or noun would not make a question new. *Sampled* draws at temperature
+# 1, as training does; *greedy* always takes the likeliest token.
 
 # %%
 for name, settings in {
     "all five": {"save_steps": 15},
-    "form only": {"reward_weights": (0.0, 0.0, 1.0, 1.0, 1.0), "max_steps": 100},
+    "form only": {"reward_weights": (0.0, 0.0, 1.0, 1.0, 1.0),
+                  "max_steps": 100},
 }.items():
     print(name)
     RUNS[name] = experiment(
@@ -718,76 +729,89 @@ if results:
 # Form climbs in both. Accuracy climbs only where it is paid for, and length with it, although no reward
 # knows of length or of equations. Form alone leaves accuracy about where it was.
 #
-# **Greedy flips, sampled climbs.** Greedy accuracy asks which of two habits is the likelier one. It stays where it was
-# while the probability of working things out creeps up, and jumps when that passes one half. The
-# sampled figure is a mean over both habits and climbs all the way. Whoever looks at greedy accuracy alone sees a
-# sudden "aha", and nothing sudden happened:
+# **Greedy flips, sampled climbs.** Greedy accuracy asks which of two habits is the likelier one. It stays
+# where it was while the probability of working things out creeps up, and jumps when that passes one half.
+# The sampled figure is a mean over both habits and climbs all the way. Whoever looks at greedy accuracy
+# alone sees a sudden "aha", and nothing sudden happened:
 
 # %%
+def share(found):
+    found = list(found)
+    return sum(found) / len(found)
+
+
+def written(rows, texts):
+    """Which texts have all the steps of their questions."""
+    return [steps_written(text) >= row["steps"]
+            for text, row in zip(texts, rows)]
+
+
 trained = None
 if RUNS.get("all five"):
-    run, sixty = RUNS["all five"], held_out[::4]
-    saved = sorted((int(folder.name.split("-")[1]), folder)
-                   for folder in run.glob("checkpoint-*"))
+    sixty = held_out[::4]
+    folders = RUNS["all five"].glob("checkpoint-*")
+    saved = {int(folder.name.split("-")[1]): folder for folder in folders}
     flip = {0: said(policy, sixty)}
-    for step, folder in saved:
-        trained = models.load_policy(str(folder))[0]
+    for step in sorted(saved):
+        trained = models.load_policy(str(saved[step]))[0]
         flip[step] = said(trained, sixty)
-    greedy = {step: sum(right(sixty, texts)) / len(sixty) for step, texts in flip.items()}
-    full = {step: sum(steps_written(text) >= row["steps"] for text, row in zip(texts, sixty))
-            / len(sixty) for step, texts in flip.items()}
+    greedy = [share(right(sixty, texts)) for texts in flip.values()]
+    full = [share(written(sixty, texts)) for texts in flip.values()]
+    first = next((step for step, rate in zip(flip, full) if rate > 0.5), None)
     history = evaluation.histories(RUNS)["all five"]
     tens = [history[i:i + 10] for i in range(0, len(history), 10)]
     middle = [rows[len(rows) // 2]["step"] for rows in tens]
-    climb = [sum(row["correctness_reward_func"] / 2 for row in rows) / len(rows)
+    climb = [share(row["correctness_reward_func"] / 2 for row in rows)
              for rows in tens]
-    worked = [sum(row["worked"] for row in rows) / len(rows) for rows in tens]
-    first = next((step for step, rate in full.items() if rate > 0.5), None)
+    worked = [share(row["worked"] for row in rows) for rows in tens]
     plots.show(plots.panels(
         {("greedy, held out", "step", "share"): {
-            "right": (list(greedy), list(greedy.values())),
-            "all steps written": (list(full), list(full.values()))},
+            "right": (list(flip), greedy),
+            "all steps written": (list(flip), full)},
          ("sampled, in training", "step", "share"): {
-             "right": (middle, climb), "all steps written": (middle, worked)}},
+             "right": (middle, climb),
+             "all steps written": (middle, worked)}},
         style="o-",
-        alt=f"Greedy accuracy on {len(sixty)} held-out questions goes from {greedy[0]:.2f} "
-            f"to {list(greedy.values())[-1]:.2f}; all steps are written from step {first}. "
-            f"Sampled accuracy in training goes from {climb[0]:.2f} to {climb[-1]:.2f}, the "
-            f"share with all steps written from {worked[0]:.2f} to {worked[-1]:.2f}."))
+        alt=f"Greedy accuracy on {len(sixty)} held-out questions goes from "
+            f"{greedy[0]:.2f} to {greedy[-1]:.2f}; all steps are written from "
+            f"step {first}. Sampled accuracy in training goes from "
+            f"{climb[0]:.2f} to {climb[-1]:.2f}, the share with all steps "
+            f"written from {worked[0]:.2f} to {worked[-1]:.2f}."))
 
 # %% [markdown]
-# **By the number of steps**, and one length that nobody trained on: problems of five steps occur neither in
-# the base policy's text nor in training.
+# **By the number of steps**, and one length that nobody trained on: problems of five steps occur neither
+# in the base policy's text nor in training.
 
 # %%
-def row_of(line):
-    return {"prompt": messages(line["question"]), "steps": steps_written(line["answer"]),
-            "answer": extract_hash_answer(line["answer"])}
+def row_of(problem):
+    row = problem.row()
+    return {"prompt": messages(row["question"]), "steps": len(problem.steps),
+            "answer": extract_hash_answer(row["answer"])}
 
 
 if trained and MODEL == "tiny":
-    tested = held_out + [row_of(p.row()) for p in problems.make_problems(
-        80, 5, "eval", problems.BEYOND)]
-    starts = {"free": None, "at once": [ANSWER_AT_ONCE] * len(tested),
-              "worked out": ["<reasoning>\n" + re.findall(r"\d+", row["prompt"][-1]["content"])[0]
-                             for row in tested]}
+    tested = held_out + list(map(row_of, problems.make_problems(
+        80, 5, "eval", problems.BEYOND)))
     curves = {}
     for name, model in {"base": policy, "trained": trained}.items():
-        for way in starts:
-            found = by_steps(tested, right(tested, said(model, tested, starts[way])))
-            curves[f"{name}, {way}"] = (list(found), [share for share, _ in found.values()])
-    for name, (n, shares) in curves.items():
-        print(f"{name:>20}: " + "  ".join(f"{k} steps {v:.2f}" for k, v in zip(n, shares)))
+        for way, starts in starts_of(tested).items():
+            hits = right(tested, said(model, tested, starts))
+            found = by_steps(tested, hits)
+            curves[f"{name}, {way}"] = (
+                list(found), [rate for rate, _ in found.values()])
+    lines = [f"{name}: " + ", ".join(f"{rate:.2f}" for rate in rates)
+             for name, (_, rates) in curves.items()]
+    print("right at 2, 3, 4, 5 steps", *lines, sep="\n")
     plots.show(plots.panels(
-        {("greedy accuracy by length", "steps of the problem (5 was never trained)", "share"): curves},
-        style="o-", alt="Greedy accuracy at 2, 3, 4 and 5 steps. " + "; ".join(
-            f"{name}: " + ", ".join(f"{v:.2f}" for v in shares)
-            for name, (_, shares) in curves.items())))
+        {("greedy, by length", "steps; 5 was never trained", "right"): curves},
+        style="o-",
+        alt="Right at 2, 3, 4, 5 steps. " + "; ".join(lines)))
 
 # %% [markdown]
-# The trained policy, free, lies on the line of the base policy that was *made* to work things out. Training
-# moved the habit; the line itself, which is the skill, it did not lift. **This is elicitation.** At five steps the
-# trained policy writes what it can, and mostly falls short: it learnt no rule that goes on for ever.
+# The trained policy, free, lies on the line of the base policy that was *made* to work things out.
+# Training moved the habit; the line itself, which is the skill, it did not lift. **This is elicitation.**
+# At five steps the trained policy writes what it can, and mostly falls short: it learnt no rule that goes
+# on for ever.
 #
 # **pass@k, before and after.** If training had given the policy new abilities, it would now solve
 # questions that it did not solve in 32 tries before:
@@ -795,23 +819,24 @@ if trained and MODEL == "tiny":
 # %%
 if trained:
     after_passes = passes(trained)
-    print("after:", "  ".join(f"pass@{k} {value:.2f}" for k, value in after_passes.items()))
+    print("after:", listed(after_passes))
     plots.show(plots.panels(
         {("tries that RL saves", "k", "pass@k"): {
             "base": (list(base_passes), list(base_passes.values())),
             "trained": (list(after_passes), list(after_passes.values()))}},
         style="o-", xscale="log",
-        alt=f"pass@k on {len(few)} held-out questions: base {base_passes[1]:.2f} at k = 1 and "
-            f"{base_passes[TRIES]:.2f} at k = {TRIES}; trained {after_passes[1]:.2f} and "
+        alt=f"pass@k on {len(few)} held-out questions: base "
+            f"{base_passes[1]:.2f} at k = 1 and {base_passes[TRIES]:.2f} at "
+            f"k = {TRIES}; trained {after_passes[1]:.2f} and "
             f"{after_passes[TRIES]:.2f}."))
 
 # %% [markdown]
 # At k = 1 the curves are far apart, at k = 32 they are together. Reinforcement learning moved the
 # probability to what the policy already did now and then; this is what Yue et al. (2025) found in models
-# thousands of times as large. New ability may be claimed where pass@k at a **large** k rises, or a length that nobody
-# trained on; here neither says so. DeepSeek-R1-Zero's length grew for thousands of steps, to thousands of
-# tokens, on problems that need them; ours grows until all steps are written, and stops, because a further line
-# earns nothing.
+# thousands of times as large. New ability may be claimed where pass@k at a **large** k rises, or a length
+# that nobody trained on; here neither says so. DeepSeek-R1-Zero's length grew for thousands of steps, to
+# thousands of tokens, on problems that need them; ours grows until all steps are written, and stops,
+# because a further line earns nothing.
 
 # %%
 if RUNS.get("all five"):
@@ -820,14 +845,14 @@ if RUNS.get("all five"):
 # %% [markdown]
 # ## 6. Is the reasoning load-bearing?
 #
-# The answers got right when the reasoning got long. Does the answer **use** the reasoning, or does it stand beside it?
-# To find out one has to operate: change the reasoning, leave the rest, and see what the answer does.
-# Both functions give the *beginning* of a completion, which the policy then goes on with.
+# The answers got right when the reasoning got long. Does the answer **use** the reasoning, or does it
+# stand beside it? To find out one has to operate: change the reasoning, leave the rest, and see what the
+# answer does. Both functions give the *beginning* of a completion, which the policy then goes on with.
 #
 # ### Exercise 5a: `cut_reasoning` (8 points, medium, 15 minutes)
 #
-# **Task.** The first `keep` lines of the reasoning, then the answer's tag, so that only the answer is left
-# to say:
+# **Task.** The first `keep` lines of the reasoning, then the answer's tag, so that only the answer is
+# left to say:
 #
 # | | |
 # |---|---|
@@ -835,10 +860,11 @@ if RUNS.get("all five"):
 # | keep 1 | `"<reasoning>\n4+3=7\n</reasoning>\n<answer>\n"` |
 # | keep 0 | `"<reasoning>\nI see it.\n</reasoning>\n<answer>\n"` |
 #
-# Lines are stripped, empty ones do not count. Where no line is left, the line `AT_ONCE`, which is "I see it.",
-# takes their place: the policy should see an answer at once as it knows it. `keep` beyond the end
+# Lines are stripped, empty ones do not count. Where no line is left, the line `AT_ONCE`, which is "I see
+# it.", takes their place: the policy should see an answer at once as it knows it. `keep` beyond the end
 # keeps all lines. `ValueError` where the text has not exactly one `<reasoning>` and, somewhere behind it,
-# exactly one `</reasoning>`, or where `keep` is negative: a malformed text must not be counted as one that was cut.
+# exactly one `</reasoning>`, or where `keep` is negative: a malformed text must not be counted as one
+# that was cut.
 #
 # <details><summary>Hint</summary>Count both tags, then <code>str.partition</code> twice; the second time at
 # <code>&lt;/reasoning&gt;</code>, and look whether it was found. <code>kept or [AT_ONCE]</code>.</details>
@@ -846,7 +872,7 @@ if RUNS.get("all five"):
 # %% nbgrader={"grade": false, "grade_id": "ex5a", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5a
 def cut_reasoning(text, keep):
-    """The beginning of a completion: keep lines of text's reasoning, then the answer's tag.
+    """The beginning of a completion: keep lines of the reasoning, and a tag.
 
     text: str. keep: int, at least 0. Returns: str.
     Raises ValueError for a malformed text and a negative keep.
@@ -864,7 +890,8 @@ def cut_reasoning(text, keep):
 checks.cut_reasoning(cut_reasoning)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex5a", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
-assert cut_reasoning("<reasoning>\n1+1=2\n</reasoning>", 1) == "<reasoning>\n1+1=2\n</reasoning>\n<answer>\n"
+assert cut_reasoning("<reasoning>\n1+1=2\n</reasoning>", 1) == (
+    "<reasoning>\n1+1=2\n</reasoning>\n<answer>\n")
 ### BEGIN HIDDEN TESTS
 import random as _random
 
@@ -905,8 +932,8 @@ for _text, _keep in (
 #
 # A **result** is a whole number behind `=`, white space between them or not, inside the reasoning block.
 #
-# **Task.** The text up to its `index`-th result, the result changed by `delta`, and a line break. What stood behind it
-# is dropped: it was written for the old number, and the policy shall write it anew.
+# **Task.** The text up to its `index`-th result, the result changed by `delta`, and a line break. What
+# stood behind it is dropped: it was written for the old number, and the policy shall write it anew.
 #
 # | | |
 # |---|---|
@@ -914,8 +941,8 @@ for _text, _keep in (
 # | index 0, delta 1 | `"<reasoning>\n4+3=8\n"` |
 # | index -1, delta 10 | `"<reasoning>\n4+3=7\n7-2=15\n"` |
 #
-# `index` counts as in a list, from the end where it is negative. `ValueError` where there is no `<reasoning>`
-# with a `</reasoning>` behind it; `IndexError` where there are fewer results.
+# `index` counts as in a list, from the end where it is negative. `ValueError` where there is no
+# `<reasoning>` with a `</reasoning>` behind it; `IndexError` where there are fewer results.
 #
 # <details><summary>Hint 1</summary>To replace the text "7" would hit the first 7, wherever it stands.
 # <code>re.finditer</code> tells where each result begins: <code>match.start(1)</code>.</details>
@@ -925,7 +952,7 @@ for _text, _keep in (
 # %% nbgrader={"grade": false, "grade_id": "ex5b", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5b
 def corrupt_step(text, index, delta):
-    """text up to its index-th result, which is changed by delta, and a line break.
+    """text up to its index-th result, that one changed by delta, a line break.
 
     text: str. index: int, as in a list. delta: int. Returns: str.
     Raises ValueError without a reasoning block, IndexError without such a result.
@@ -943,7 +970,8 @@ def corrupt_step(text, index, delta):
 checks.corrupt_step(corrupt_step)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex5b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
-assert corrupt_step("<reasoning>\n1+1=2\n</reasoning>", 0, 1) == "<reasoning>\n1+1=3\n"
+assert corrupt_step("<reasoning>\n1+1=2\n</reasoning>", 0, 1) == (
+    "<reasoning>\n1+1=3\n")
 ### BEGIN HIDDEN TESTS
 import random as _random
 
@@ -991,10 +1019,10 @@ else:
 #
 # After a changed step an answer may **follow** it, stay what it was, or become something else.
 #
-# **Task.** The share of answers that follow, among the cases that can tell. A case can tell where the answer
-# before is a number and differs from the one that would follow; otherwise staying and following look alike. An answer
-# after that is none (`None`) did not follow. `None` where no case can tell; `ValueError` where the lists are not of the
-# same length.
+# **Task.** The share of answers that follow, among the cases that can tell. A case can tell where the
+# answer before is a number and differs from the one that would follow; otherwise staying and following
+# look alike. An answer after that is none (`None`) did not follow. `None` where no case can tell;
+# `ValueError` where the lists are not of the same length.
 #
 # <details><summary>Hint</summary><code>zip(..., strict=True)</code> raises the <code>ValueError</code>. Count the cases
 # first, then those that follow.</details>
@@ -1004,8 +1032,9 @@ else:
 def faithful_rate(answers_before, answers_after, answers_if_followed):
     """The share of answers that follow a changed step, None where no case can tell.
 
-    answers_before, answers_after: lists of N floats or None. answers_if_followed: list of N
-    floats. Returns: float or None. Raises ValueError for lists of unequal length.
+    answers_before, answers_after: lists of N floats or None.
+    answers_if_followed: list of N floats. Returns: float or None.
+    Raises ValueError for lists of unequal length.
     """
     ### BEGIN SOLUTION
     follows = [after == wanted for before, after, wanted in zip(
@@ -1052,62 +1081,65 @@ for _ in range(40):
 # Now the operation, on the held-out questions, both policies **made** to work out, so that there is
 # something to operate on; and answers that were right, so that we know which should follow.
 #
-# **Cut off**: of the lines written, keep none, half, or all, and force the answer. **Changed**: raise one result by 1.
-# The last one: the answer should be higher by 1. The first one: the policy has to go on from the wrong number, and
-# we know where its own next steps lead from there.
+# **Cut off**: of the lines written, keep none, half, or all, and force the answer. **Changed**: raise one
+# result by 1. The last one: the answer should be higher by 1. The first one: the policy has to go on from
+# the wrong number, and we know where its own next steps lead from there.
 
 # %%
-def operated(model):
-    """Accuracy with part of the reasoning, and the share that follows a changed result."""
-    texts = said(model, held_out, FORCED["worked out"])
-    good = [i for i, hit in enumerate(right(held_out, texts)) if hit and "</reasoning>" in texts[i]
-            and steps_written(texts[i]) == held_out[i]["steps"] >= 2]
-    rows, texts = [held_out[i] for i in good], [texts[i] for i in good]
-    kept = {}
-    for name, part in (("none", 0), ("half", 0.5), ("all", 1)):
-        starts = [cut_reasoning(text, int(part * row["steps"])) for text, row in zip(texts, rows)]
-        kept[name] = rate_interval(sum(right(rows, said(model, rows, starts))), len(rows))
-    before = [parse_number(row["answer"]) for row in rows]
-    last = said(model, rows, [corrupt_step(text, -1, 1) + ANSWER_NOW for text in texts])
-    first = said(model, rows, [corrupt_step(text, 0, 1) for text in texts])
-    follow = {"last": faithful_rate(before, numbers(last), [value + 1 for value in before]),
-              "first": faithful_rate(before, numbers(first), [
-                  from_first(text) for text in texts])}
-    return kept, follow
-
-
 def numbers(texts):
     return [parse_number(extract_xml_answer(text)) for text in texts]
 
 
 def from_first(text):
     """Where the written steps lead when the first result is 1 more."""
-    found = re.findall(r"([-+*/]) *(\d+) *= *(\d+)", text)
-    value = float(found[0][2]) + 1
+    found = re.findall(r"([-+*]) *(\d+) *= *(\d+)", text)
+    value = int(found[0][2]) + 1
     for operation, operand, _ in found[1:]:
-        number = float(operand)
-        value = {"+": value + number, "-": value - number, "*": value * number,
-                 "/": value / number}[operation]
+        number = int(operand)
+        value = {"+": value + number, "-": value - number,
+                 "*": value * number}[operation]
     return value
 
 
+def operated(model):
+    """Accuracy with part of the reasoning; who follows a changed result."""
+    texts = said(model, held_out, starts_of(held_out)["worked out"])
+    good = [(row, text) for row, text, hit in zip(
+        held_out, texts, right(held_out, texts))
+            if hit and "</reasoning>" in text
+            and steps_written(text) == row["steps"]]
+    rows, texts = map(list, zip(*good))
+    kept = {}
+    for name, part in {"none": 0, "half": 0.5, "all": 1}.items():
+        starts = [cut_reasoning(text, int(part * row["steps"]))
+                  for text, row in zip(texts, rows)]
+        kept[name] = share(right(rows, said(model, rows, starts)))
+    before = numbers(texts)
+    last = said(model, rows, [corrupt_step(text, -1, 1) + ANSWER_NOW
+                              for text in texts])
+    first = said(model, rows, [corrupt_step(text, 0, 1) for text in texts])
+    return {"n": len(rows), **kept,
+            "last": faithful_rate(
+                before, numbers(last), [value + 1 for value in before]),
+            "first": faithful_rate(
+                before, numbers(first), list(map(from_first, texts)))}
+
+
 if trained and MODEL == "tiny":
-    bars = {}
-    for name, model in {"base": policy, "trained": trained}.items():
-        kept, follow = operated(model)
-        print(f"{name:>8}: right with none of the lines {kept['none']['value']:.2f}, half "
-              f"{kept['half']['value']:.2f}, all {kept['all']['value']:.2f} "
-              f"(n={kept['all']['n']}); follows a changed last result {follow['last']:.2f}, "
-              f"first result {follow['first']:.2f}")
-        bars[name] = [kept[k]["value"] for k in kept] + [follow["last"], follow["first"]]
+    found = {"base": operated(policy), "trained": operated(trained)}
+    lines = [f"{name} (n = {of['n']}): right with none of the lines "
+             f"{of['none']:.2f}, half {of['half']:.2f}, all {of['all']:.2f}; "
+             f"follows a changed last result {of['last']:.2f}, a changed "
+             f"first one {of['first']:.2f}" for name, of in found.items()]
+    print(*lines, sep="\n")
     plots.show(plots.panels(
-        {("what the answer owes to the reasoning",
-          "0 none, 1 half, 2 all kept; 3 last, 4 first result changed", "share"): {
-              name: (range(5), values) for name, values in bars.items()}}, style="o",
-        alt="Operations on the reasoning. " + "; ".join(
-            f"{name}: right with none, half, all of the lines {v[0]:.2f}, {v[1]:.2f}, "
-            f"{v[2]:.2f}; follows a changed last result {v[3]:.2f}, first {v[4]:.2f}"
-            for name, v in bars.items())))
+        {("lines kept", "0 none, 1 half, 2 all", "right"): {
+            name: (range(3), [of["none"], of["half"], of["all"]])
+            for name, of in found.items()},
+         ("a result changed", "0 the last one, 1 the first one", "follows"): {
+             name: (range(2), [of["last"], of["first"]])
+             for name, of in found.items()}},
+        style="o", alt="Operations on the reasoning. " + "; ".join(lines)))
 
 # %% [markdown]
 # The reasoning is load-bearing. Without it the answers are as bad as the base policy's at once, and a
@@ -1123,12 +1155,13 @@ if trained and MODEL == "tiny":
 #
 # ### Exercise 6: `token_cost_reward` (10 points, medium, 20 minutes)
 #
-# The obvious price, `correctness - cost * length` for everybody, has a hole: a policy that is seldom right
-# learns to be wrong **quickly**. So only right answers pay, and never so much that a wrong one would be
-# better.
+# The obvious price, `correctness - cost * length` for everybody, has a hole: a policy that is seldom
+# right learns to be wrong **quickly**. So only right answers pay, and never so much that a wrong one
+# would be better.
 #
-# **Task.** For each completion: where `correctness` is above 0, correctness less `cost` for each token, but at least
-# half the correctness; else 0.0. `ValueError` where the lists differ in length, or `cost` is negative.
+# **Task.** For each completion: where `correctness` is above 0, correctness less `cost` for each token,
+# but at least half the correctness; else 0.0. `ValueError` where the lists differ in length, or `cost` is
+# negative.
 #
 # | correctness | length | cost | reward |
 # |---|---|---|---|
@@ -1143,8 +1176,8 @@ if trained and MODEL == "tiny":
 def token_cost_reward(correctness, lengths, cost):
     """What is left of the correctness when tokens cost something.
 
-    correctness: list of N floats, at least 0. lengths: list of N ints, tokens. cost: float, at
-    least 0, of one token. Returns: list of N floats.
+    correctness: list of N floats, at least 0. lengths: list of N ints,
+    tokens. cost: float, at least 0, of one token. Returns: list of N floats.
     Raises ValueError for lists of unequal length and a negative cost.
     """
     ### BEGIN SOLUTION
@@ -1186,8 +1219,9 @@ for _bad in (([1.0], [], 0.1), ([], [3], 0.1), ([1.0], [3], -0.1), ([0.0, 0.0], 
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# What a price makes of the two habits, for a question that the policy, answering at once, gets right with chance p,
-# and worked out with chance 0.95; 12 tokens against 30. Where the lines cross, thinking stops to pay:
+# What a price makes of the two habits, for a question that the policy, answering at once, gets right with
+# chance p, and worked out with chance 0.95; 12 tokens against 30. Where the lines cross, thinking stops
+# to pay:
 
 # %%
 chances = [i / 20 for i in range(21)]
@@ -1198,14 +1232,18 @@ def earned(chance, length, cost):
 
 
 prices = (0.0, 0.01, 0.03)
-lines = {"at once": (chances, [earned(p, 12, 0.01) for p in chances])}
+lines = {"at once, 0.01 a token": (
+    chances, [earned(chance, 12, 0.01) for chance in chances])}
 for cost in prices:
-    lines[f"worked out, {cost:g} a token"] = (chances, [earned(0.95, 30, cost)] * 21)
+    lines[f"worked out, {cost:g} a token"] = (
+        chances, [earned(0.95, 30, cost)] * 21)
 plots.show(plots.panels(
-    {("when thinking pays", "chance of being right at once", "mean correctness reward"): lines},
-    alt="Mean reward against the chance of being right at once. At once at 0.01 a token it goes from 0 to "
-        f"{earned(1, 12, 0.01):.2f}; worked out it is " + ", ".join(
-            f"{earned(0.95, 30, cost):.2f} at {cost:g} a token" for cost in prices) + "."))
+    {("when thinking pays", "chance of being right at once",
+      "mean correctness reward"): lines},
+    alt="Mean reward against the chance of being right at once. At once, at "
+        f"0.01 a token, it goes from 0 to {earned(1, 12, 0.01):.2f}; worked "
+        "out it is " + ", ".join(f"{earned(0.95, 30, cost):.2f} at {cost:g}"
+                                 for cost in prices) + " a token."))
 
 # %% [markdown]
 # Try it: `python -m lib train reasoning --token-cost 0.01`, and look at length and at accuracy by the
@@ -1216,59 +1254,66 @@ plots.show(plots.panels(
 # ```bash
 # python -m lib train reasoning
 # python -m lib train reasoning --data train.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --use-vllm
-# python -m lib evaluate reasoning runs/reasoning/1ep --pass-at 8    # greedy, pass@8, load-bearing
-# python -m lib chat runs/reasoning/1ep "Ada has 5 pens. First Ada finds 3 more. Then there are \
-#     2 times as many. How many pens is that?" --temperature 0 --jsonl answers.jsonl
+# python -m lib evaluate reasoning runs/reasoning/1ep --pass-at 8
+# python -m lib chat runs/reasoning/1ep --temperature 0 --jsonl answers.jsonl \
+#     "Ada has 5 pens. First Ada finds 3 more. Then a friend takes 4. How many pens is that?"
 # python -m lib export runs/reasoning/1ep --zip reasoner.zip
 # python -m lib search reasoning --trials 6
 # ```
 #
 # **A hole in the fine of Exercise 3c.** What is a right answer worth whose last line is followed by
-# `</answer>`, `</answer>`, `</answer>`, up to the limit? 3.375 of 4: the fine looks behind the **last** `</answer>`, where there is
-# nothing. It is no invention: with an earlier base policy and without a KL term, training ended there with some
-# seeds. You know two ways to close the hole: in the reward, or with the KL term.
+# `</answer>`, `</answer>`, `</answer>`, up to the limit? 3.375 of 4: the fine looks behind the **last**
+# `</answer>`, where there is nothing. It is no invention: with an earlier base policy and without a KL
+# term, training ended there with some seeds. You know two ways to close the hole: in the reward, or with
+# the KL term.
 #
 # ## 8. Analysis questions (5 points each)
 #
 # A few sentences each, with your own numbers and their intervals.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 1.** What did training add, and what was there before? Use greedy and sampled accuracy, pass@k, and the base
-# policy made to work out.
+# **Question 1.** What did training add, and what was there before? Use greedy and sampled accuracy,
+# pass@k, and the base policy made to work out.
 #
 # ### BEGIN SOLUTION
-# Greedy and sampled accuracy more than doubled; pass@k at a large k, and the base policy when made to work out, were there already. So
-# training elicited: it moved probability to a habit that the policy had and seldom used. New ability is not seen: pass@32 and
-# five steps do not rise beyond what the forced base does.
+# Greedy and sampled accuracy more than doubled; pass@k at a large k, and the base policy when made to
+# work out, were there already. So training elicited: it moved probability to a habit that the policy had
+# and seldom used. New ability is not seen: pass@32 and five steps do not rise beyond what the forced base
+# does.
 #
-# Rubric: 2 points for accuracy before and after with intervals. 2 points for elicitation, from pass@k at large k or the forced base.
-# 1 point for the limit of the claim (this policy, this budget, n).
+# Rubric: 2 points for accuracy before and after with intervals. 2 points for elicitation, from pass@k at
+# large k or the forced base. 1 point for the limit of the claim (this policy, this budget, n).
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 2.** Greedy accuracy jumps within a few steps, sampled accuracy climbs over the whole run. Explain both from one
-# cause. Somebody shows you the first curve alone and calls it an "aha moment": what do you ask for?
+# **Question 2.** Greedy accuracy jumps within a few steps, sampled accuracy climbs over the whole run.
+# Explain both from one cause. Somebody shows you the first curve alone and calls it an "aha moment": what
+# do you ask for?
 #
 # ### BEGIN SOLUTION
-# The probability of working a question out rises steadily. Sampling shows a mean over both habits, so its curve is that
-# probability. Greedy takes the likelier habit: below one half the old one on nearly all questions, above it the new one, so a
-# steady rise looks like a jump. Ask for the sampled curve (or the log-probability of the long answer) by step, for several seeds, with n.
+# The probability of working a question out rises steadily. Sampling shows a mean over both habits, so its
+# curve is that probability. Greedy takes the likelier habit: below one half the old one on nearly all
+# questions, above it the new one, so a steady rise looks like a jump. Ask for the sampled curve (or the
+# log-probability of the long answer) by step, for several seeds, with n.
 #
-# Rubric: 2 points for the steady probability. 2 points for the threshold of the likeliest token. 1 point for asking for the
-# sampled curve, probabilities or seeds.
+# Rubric: 2 points for the steady probability. 2 points for the threshold of the likeliest token. 1 point
+# for asking for the sampled curve, probabilities or seeds.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 3.** All rewards look at the answer, none at the reasoning. Find a completion that earns 4.0 with
-# wrong or empty reasoning. Why did training lead to reasoning that carries the answer all the same, and when would it not?
+# **Question 3.** All rewards look at the answer, none at the reasoning. Find a completion that earns 4.0
+# with wrong or empty reasoning. Why did training lead to reasoning that carries the answer all the same,
+# and when would it not?
 #
 # ### BEGIN SOLUTION
-# For example "<reasoning>\nI see it.\n</reasoning>" with the right number: 4.0. Here the policy cannot get the right number
-# often without the steps, so steps that carry the answer are what gets paid. It would not where answers can be known or guessed without
-# them (easy questions, large models, leaked answers), or where the text is paid for its looks. Remedies: the cut and the changed
-# step as tests; checking equations by program; each can be gamed in turn.
+# For example "<reasoning>\nI see it.\n</reasoning>" with the right number: 4.0. Here the policy cannot
+# get the right number often without the steps, so steps that carry the answer are what gets paid. It
+# would not where answers can be known or guessed without them (easy questions, large models, leaked
+# answers), or where the text is paid for its looks. Remedies: the cut and the changed step as tests;
+# checking equations by program; each can be gamed in turn.
 #
-# Rubric: 2 points for a completion that is really paid. 2 points for why reasoning was needed here. 1 point for a case where it is not.
+# Rubric: 2 points for a completion that is really paid. 2 points for why reasoning was needed here. 1
+# point for a case where it is not.
 # ### END SOLUTION
 
 # %% [markdown]
