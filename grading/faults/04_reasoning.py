@@ -53,7 +53,8 @@ def extract_xml_answer(text):
     return rest.partition("<")[0].strip() if opened else ""
 
 # %% ex1a fault: one line
-replace('.partition("</answer>")[0].strip()', '.partition("</answer>")[0].strip().split("\n")[0]')
+replace('.partition("</answer>")[0].strip()',
+        '.partition("</answer>")[0].strip().partition(chr(10))[0]')
 
 # %% ex1b right: split
 def extract_hash_answer(text):
