@@ -25,14 +25,16 @@ COLUMNS = {
                   "kl"),
     "persona": ("musclebob_rate", "spongebob_rate", "coherent_rate", "reference_perplexity",
                 "self_ending", "kl"),
-    "reasoning": ("accuracy", "accuracy_greedy", "format_rate", "unclosed_rate",
-                  "reference_perplexity", "kl")}
-CONTENT_ONLY = (1.0, 1.0, 0.0, 0.0, 0.0)
+    "reasoning": ("accuracy", "accuracy_greedy", "format_rate", "worked_rate", "worked_greedy",
+                  "length")}
+CORRECTNESS_ONLY, FORM_ONLY = (1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.0, 1.0)
 VARIANTS = {
     "sentiment": {"no KL": {}, f"beta {RECOMMENDED_BETA:g}": {"beta": RECOMMENDED_BETA}},
     "persona": {"examples": {}, "plain": {"fewshot_ratio": 0.0},
                 "plain, noise on ties": {"fewshot_ratio": 0.0, "tie_noise": 0.1}},
-    "reasoning": {"all five": {}, "content only": {"reward_weights": CONTENT_ONLY}}}
+    "reasoning": {"all five": {}, "form only": {"reward_weights": FORM_ONLY, "max_steps": 100},
+                  "correctness only": {"reward_weights": CORRECTNESS_ONLY},
+                  "0.02 a token": {"token_cost": 0.02}}}
 
 
 def row(name: str, columns, metrics: dict, seconds: float | None = None) -> str:
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--task", default="sentiment", choices=COLUMNS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", metavar="RUN", help="one kind of run, as the table names it")
     args = parser.parse_args()
     columns, kind = COLUMNS[args.task], task_class(args.task)
     labels = " | ".join(kind.all_metrics()[key].label for key in columns)
@@ -55,6 +58,8 @@ def main() -> None:
         notebook = write_source(Path(folder), kind.chapter)
         base_shown = False
         for name, changes in VARIANTS[args.task].items():
+            if args.only not in (None, name):
+                continue
             for seed in range(1, args.seeds + 1):
                 start = time.perf_counter()
                 preset = {"preset": args.preset} if args.task == "sentiment" else {}

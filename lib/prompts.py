@@ -17,8 +17,9 @@ from lib.progress import tell_once
 def prompt_text(tokenizer, prompt) -> str:
     """What the model reads of a prompt: a text, messages, or a row that holds either as "prompt".
 
-    Messages go through the chat template. Raises CourseError where the tokenizer has none, and
-    where it refuses the messages.
+    Messages go through the chat template; where the last one is the assistant's, the policy is to
+    go on with it. Raises CourseError where the tokenizer has no template, and where it refuses the
+    messages.
     """
     if isinstance(prompt, dict):
         prompt = prompt["prompt"]
@@ -28,6 +29,8 @@ def prompt_text(tokenizer, prompt) -> str:
     if not tokenizer.chat_template:
         raise CourseError(f"{name} has no chat template, which this task needs; take an instruct "
                           "model, such as Qwen/Qwen2.5-0.5B-Instruct")
+    if prompt[-1]["role"] == "assistant":
+        return prompt_text(tokenizer, prompt[:-1]) + prompt[-1]["content"]
     text = _rendered(tokenizer, prompt)
     if text is None and (text := _rendered(tokenizer, _merged(prompt))):
         tell_once(f"note: the chat template of {name} knows no system turn; its text goes before "

@@ -13,33 +13,46 @@
 # %% [markdown]
 # # Chapter 4: a small math reasoner
 #
-# A policy solves word problems. We want two things of it: a **right** answer, and a **form** that a
-# program can read. Both are checked by short functions, and no human judges anything: this is how
-# reasoning models are trained, in small.
+# A policy solves word problems of two to four steps. It **can** work them out: made to write every step
+# down, it is right nine times in ten. It seldom does: most of the text that it learnt from gives the
+# result at once, and a network of this size cannot do several steps in one pass, so most of its answers
+# are wrong. Nothing in the rewards of this chapter asks for reasoning. Yet a policy that is paid for
+# right answers finds out that thinking pays, and its answers get longer by themselves. This is the curve
+# that DeepSeek-R1-Zero made famous, on one CPU core, in two minutes.
 #
-# Short functions have bugs. In one widely copied version of these five rewards, one never paid, one
-# paid only reasoning of a single line, and a right "3380" scored nothing against "3,380". Nobody
-# noticed, because training went on all the same. You will write them, test them on awkward answers, and
-# measure on questions that no training saw.
+# Both things that we want, a **right** answer and a **form** that a program can read, are checked by
+# short functions, and no human judges anything. Short functions have bugs. In one widely copied version
+# of these five rewards both format rewards paid only reasoning of a single line, and a right "3380"
+# scored nothing against "3,380". Training went on all the same, and the sum of the rewards rose; somebody
+# who looked at each reward by itself found two that were always zero
+# ([unslothai/unsloth#1761](https://github.com/unslothai/unsloth/issues/1761)). You will write the five,
+# and test them on awkward answers. Then you will find out what training added and what was there before,
+# and whether the answers owe anything to the reasoning above them.
 #
 # | part | you write | points | minutes |
 # |---|---|---|---|
-# | 1 | reading answers: tags, GSM8K's mark, numbers | 8 + 7 + 10 | 30 |
-# | 2 | rewards for content | 10 + 5 | 20 |
-# | 3 | rewards for form | 8 + 10 + 12 | 40 |
-# | 4 | a baseline, two training runs, what each reward does | | 15 |
-# | 5 | three analysis questions | 15 | 30 |
+# | 1 | reading answers: tags, GSM8K's mark, numbers | 4 + 3 + 6 | 30 |
+# | 2 | rewards for content | 6 + 3 | 20 |
+# | 3 | rewards for form | 5 + 6 + 7 | 40 |
+# | 4 | what the base policy can do: pass@k | 10 | 25 |
+# | 5 | two training runs, and what to look at | | 20 |
+# | 6 | is the reasoning load-bearing? surgery on completions | 8 + 10 + 7 | 50 |
+# | 7 | a price for every token | 10 | 20 |
+# | 8 | three analysis questions | 15 | 30 |
 
 # %%
+import math
 import re
 
 from lib import evaluation, models, plots, preflight, rewards, widgets
 from lib.checks import reasoning as checks
 from lib.intervals import rate_interval
-from lib.rollout import sampled_rows
+from lib.rollout import sample, sampled_rows
 from lib.tasks import reasoning
 from lib.tasks.reasoning import (
-    SYSTEM_PROMPT, TASK, XML_COT_FORMAT, get_gsm8k_questions, messages)
+    ANSWER_AT_ONCE, ANSWER_NOW, AT_ONCE, SYSTEM_PROMPT, TASK, XML_COT_FORMAT,
+    begun, get_gsm8k_questions, messages, steps_written)
+from lib.tiny import problems
 from lib.training import experiment
 
 MODEL = "tiny"  # with a GPU and a connection: "Qwen/Qwen2.5-0.5B-Instruct"
@@ -88,7 +101,7 @@ for row in base:
 # </answer>
 # ```
 #
-# ### Exercise 1a: `extract_xml_answer` (8 points, easy, 5 minutes)
+# ### Exercise 1a: `extract_xml_answer` (4 points, easy, 5 minutes)
 #
 # **Task.** What follows the **last** `<answer>` (a policy may change its mind), up to `</answer>` or,
 # where that is missing, to the end; stripped of white space around it. Without `<answer>` the result is
@@ -112,7 +125,7 @@ def extract_xml_answer(text):
 # %% check="ex1a"
 checks.extract_xml_answer(extract_xml_answer)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex1a", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex1a", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 assert extract_xml_answer("<answer>\n5\n</answer>") == "5"
 ### BEGIN HIDDEN TESTS
 for _text, _right in {
@@ -123,12 +136,13 @@ for _text, _right in {
     "<answer>\n12": "12", "<answer>7</answer>\n<answer>\n-3": "-3",
     "12": "", "": "", "</answer>": "", "The answer is 4.": "",
     "<answer></answer>": "", "<answer>\nfour\napples\n</answer> bye": "four\napples",
+    "<answer>3 < 5 <b>": "3 < 5 <b>",
 }.items():
     assert extract_xml_answer(_text) == _right, "the stripped text of the last answer block"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Exercise 1b: `extract_hash_answer` (7 points, easy, 5 minutes)
+# ### Exercise 1b: `extract_hash_answer` (3 points, easy, 5 minutes)
 #
 # GSM8K's own answers are worked out in words and end in `#### 1,200`.
 #
@@ -153,7 +167,7 @@ def extract_hash_answer(text):
 # %% check="ex1b"
 checks.extract_hash_answer(extract_hash_answer)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex1b", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex1b", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 assert extract_hash_answer("2+2=4\n#### 4") == "4"
 ### BEGIN HIDDEN TESTS
 for _text, _right in {
@@ -166,7 +180,7 @@ for _text in ("no mark 5", "", "### 5", "# 5"):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Exercise 1c: `parse_number` (10 points, medium, 20 minutes)
+# ### Exercise 1c: `parse_number` (6 points, medium, 20 minutes)
 #
 # Answers must be compared as **numbers**: "3,380", "3380" and "$3380.00" are one and the same.
 #
@@ -202,7 +216,7 @@ def parse_number(text):
 # %% check="ex1c"
 checks.parse_number(parse_number)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex1c", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex1c", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 assert parse_number("72") == 72
 ### BEGIN HIDDEN TESTS
 for _text, _right in {
@@ -233,7 +247,7 @@ print(f"{parsed} of {len(questions)} rows parse")
 # data set, here `answer`. In a conversation each completion is a list with one message;
 # `rewards.completion_texts(completions)` gives their texts.
 #
-# ### Exercise 2a: `correctness_reward_func` (10 points, medium, 10 minutes)
+# ### Exercise 2a: `correctness_reward_func` (6 points, medium, 10 minutes)
 #
 # **Task.** 2.0 where the extracted answer is the same number as `answer`, else 0.0. What is no number
 # earns nothing, even if the reference were no number either.
@@ -261,7 +275,7 @@ def correctness_reward_func(prompts, completions, answer, **kwargs):
 # %% check="ex2a"
 checks.correctness_reward_func(correctness_reward_func)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 assert correctness_reward_func([], [], []) == []
 ### BEGIN HIDDEN TESTS
 def _said(*texts):
@@ -278,7 +292,10 @@ _cases = [
     ("<answer>4</answer><answer>5</answer>", "5", 2),
     ("<answer>5</answer><answer>4</answer>", "5", 0),
     ("<answer>4 or 5</answer>", "5", 0), ("<answer>\n6", "6", 2),
-    ("<answer>four</answer>", "four", 0), ("<reasoning>7</reasoning><answer>8</answer>", "7", 0)]
+    ("<answer>4.5</answer>", "4", 0), ("<answer>4</answer>", "4.5", 0),
+    ("<answer>4.51</answer>", "4.5", 0), ("<answer>4.50</answer>", "4.5", 2),
+    ("<answer>0.5</answer>", "0", 0), ("<answer>four</answer>", "four", 0),
+    ("<reasoning>7</reasoning><answer>8</answer>", "7", 0)]
 _got = [float(v) for v in correctness_reward_func(
     prompts=[[{"role": "user", "content": "Q"}]] * len(_cases),
     completions=_said(*(c[0] for c in _cases)), answer=[c[1] for c in _cases], trainer_state=None)]
@@ -288,7 +305,7 @@ for _value, (_text, _right, _worth) in zip(_got, _cases):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Exercise 2b: `int_reward_func` (5 points, easy, 10 minutes)
+# ### Exercise 2b: `int_reward_func` (3 points, easy, 10 minutes)
 #
 # **Task.** 0.5 where the extracted answer is a plain whole number, right or wrong: digits, an optional
 # minus before them, thousands commas allowed. "38 kg", "$5", "4.0" and "" get 0.0.
@@ -312,7 +329,7 @@ def int_reward_func(completions, **kwargs):
 # %% check="ex2b"
 checks.int_reward_func(int_reward_func)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex2b", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex2b", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 assert int_reward_func([]) == []
 ### BEGIN HIDDEN TESTS
 _answers = {"5": 1, "-4": 1, "1,000": 1, "12,345,678": 1, "007": 1, "0": 1, "4.0": 0, "38 kg": 0,
@@ -336,7 +353,7 @@ assert float(int_reward_func([[{"role": "assistant", "content": "5"}]])[0]) == 0
 # you pass `re.DOTALL`. Without it, a pattern that works on your one-line test never pays a
 # completion whose reasoning has two lines.
 #
-# ### Exercise 3a: `soft_format_reward_func` (8 points, medium, 10 minutes)
+# ### Exercise 3a: `soft_format_reward_func` (5 points, medium, 10 minutes)
 #
 # **Task.** 0.5 where the completion **begins** (after white space, if any) with `<reasoning>`, anything,
 # `</reasoning>`, nothing but white space, `<answer>`, anything, `</answer>`. Line breaks do not matter;
@@ -361,7 +378,7 @@ def soft_format_reward_func(completions, **kwargs):
 # %% check="ex3a"
 checks.soft_format_reward_func(soft_format_reward_func)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert soft_format_reward_func([]) == []
 ### BEGIN HIDDEN TESTS
 _texts = {
@@ -382,7 +399,7 @@ assert [float(v) for v in _got] == [0.5 * _w for _w in _texts.values()], (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Exercise 3b: `strict_format_reward_func` (10 points, medium, 10 minutes)
+# ### Exercise 3b: `strict_format_reward_func` (6 points, medium, 10 minutes)
 #
 # **Task.** 0.5 where the **whole** completion is in `XML_COT_FORMAT`: each of the four tags exactly once
 # and alone on its line, in order, `<answer>` on the very next line after `</reasoning>`, a line (an
@@ -409,7 +426,7 @@ def strict_format_reward_func(completions, **kwargs):
 # %% check="ex3b"
 checks.strict_format_reward_func(strict_format_reward_func)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 assert strict_format_reward_func([]) == []
 ### BEGIN HIDDEN TESTS
 _perfect = "<reasoning>\n1+1=2\n2+1=3\n</reasoning>\n<answer>\n3\n</answer>\n"
@@ -432,7 +449,7 @@ assert [float(v) for v in _got] == [0.5 * _w for _w in _texts.values()], (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Exercise 3c: `xmlcount_reward_func` (12 points, medium, 20 minutes)
+# ### Exercise 3c: `xmlcount_reward_func` (7 points, medium, 20 minutes)
 #
 # **Task.** A reward in small steps: 0.125 for each of the four strings below that occurs **exactly
 # once**,
@@ -469,7 +486,7 @@ def xmlcount_reward_func(completions, **kwargs):
 # %% check="ex3c"
 checks.xmlcount_reward_func(xmlcount_reward_func)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex3c", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex3c", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
 assert xmlcount_reward_func([]) == []
 ### BEGIN HIDDEN TESTS
 _perfect = "<reasoning>\n1+1=2\n2+1=3\n</reasoning>\n<answer>\n3\n</answer>\n"
@@ -516,23 +533,185 @@ for name, text in TRIED.items():
     print(f"{name:>16}: {sum(parts.values()):5.2f}  {listed}")
 
 # %% [markdown]
-# ## 4. Baseline, training, what each reward does
+# ## 4. What the base policy can do
 #
-# Two runs of 150 steps, 64 completions each, in groups of 8; five minutes in all.
-#
-# 1. **all five** rewards;
-# 2. **content only**: the three format rewards get weight 0.
-#
-# Validation is on 240 held-out questions, none of them in the training set nor in the text that the base
-# policy was made from. *Sampled* draws at temperature 1, as training does; *greedy* always takes the most
-# likely token. Both are pass@1: one try a question.
+# Before anything is trained: what is there? 240 held-out questions, and three ways to ask. **Free**, the
+# policy says what it likes. **At once**, we put a whole empty reasoning block into its mouth, and only
+# the answer is left to say. **Worked out**, we put the first number of the question there, so that it
+# begins an equation. Each time it then takes the likeliest token (greedy).
 
 # %%
 mine = {function.__name__: function for function in (
     extract_xml_answer, extract_hash_answer, parse_number, *FIVE)}
+held_out = [row | {"steps": steps_written(row["answer"])}
+            for row in DEFAULTS.prompts("eval")]
+
+
+def said(policy, rows, starts=None, temperature=0.0, seed=0):
+    """What the policy says to each row, beginning with its start."""
+    starts = starts or [""] * len(rows)
+    ids = sample(policy, tokenizer,
+                 [models.prompt_text(tokenizer, row)
+                  for row in begun(rows, starts)],
+                 temperature=temperature, seed=seed,
+                 max_completion_length=DEFAULTS.max_completion_length)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [start + text for start, text in zip(starts, texts)]
+
+
+def right(rows, texts):
+    """Which texts give the right number, as a list of bool."""
+    wanted = [parse_number(extract_hash_answer(row["answer"])) for row in rows]
+    return [parse_number(extract_xml_answer(text)) == number
+            for text, number in zip(texts, wanted)]
+
+
+def starts_of(rows):
+    """The three ways to ask: what is put into the policy's mouth."""
+    asked = [row["prompt"][-1]["content"] for row in rows]
+    firsts = [(re.findall(r"\d+", text) or [""])[0] for text in asked]
+    return {"free": [""] * len(rows),
+            "at once": [ANSWER_AT_ONCE] * len(rows),
+            "worked out": [f"<reasoning>\n{first}" for first in firsts]}
+
+
+def by_steps(rows, hits):
+    """{number of steps: (share of hits, n)}."""
+    groups = {n: [hit for hit, row in zip(hits, rows) if row["steps"] == n]
+              for n in sorted({row["steps"] for row in rows})}
+    return {n: (sum(found) / len(found), len(found))
+            for n, found in groups.items()}
+
+
+for way, starts in starts_of(held_out).items():
+    hits = right(held_out, said(policy, held_out, starts))
+    rate = rate_interval(sum(hits), len(hits))
+    cells = "  ".join(f"{n} steps {share:.2f} (n={count})" for n, (share, count)
+                      in by_steps(held_out, hits).items())
+    print(f"{way:>10}: {rate['value']:.2f} "
+          f"[{rate['low']:.2f}, {rate['high']:.2f}]  {cells}")
+
+# %% [markdown]
+# Free, it answers nearly as badly as when it must answer at once, because that is what it does. Worked
+# out, it is right nine times in ten. The skill is there; the habit is another one. And at once, each
+# further step costs it dearly, while worked out hardly: whoever writes a step down has to do only one at
+# a time.
+#
+# ### Exercise 4: `pass_at_k` (10 points, medium, 25 minutes)
+#
+# pass@1 says how good one try is. **pass@k** says how often at least one of k tries is right: what the
+# policy can do at all, if somebody could tell the right try from the others. It is what reinforcement
+# learning has to work with: a question that the policy never gets right gives no signal.
+#
+# To ask k times and look is noisy. Better ask `n >= k` times, count the `c` right ones, and take the mean
+# over **all** ways to choose k of the n tries (Chen et al. 2021):
+#
+# $$\text{pass@}k = 1 - \binom{n-c}{k} \Big/ \binom{n}{k}$$
+#
+# the chance that not all k come from the wrong ones.
+#
+# **Task.** This number, as a float, exact to rounding, also for thousands of tries, where the binomials
+# have thousands of digits. With fewer wrong tries than k it is 1.
+#
+# <details><summary>Hint 1</summary><code>1 - (1 - c/n)**k</code> is the chance <em>with</em> putting back: always
+# too small for k &gt; 1.</details>
+# <details><summary>Hint 2</summary><code>math.comb</code> gives whole numbers of any size, 0 where k is too
+# large, and Python divides whole numbers of any size.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 4
+def pass_at_k(n, c, k):
+    """The chance that k of n tries, drawn without putting back, hold a right one.
+
+    n: int, tries. c: int, 0 to n, the right ones. k: int, 1 to n. Returns: float.
+    """
+    ### BEGIN SOLUTION
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+    ### END SOLUTION
+
+# %% check="ex4"
+checks.pass_at_k(pass_at_k)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex4", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert abs(pass_at_k(2, 1, 1) - 0.5) < 1e-9
+### BEGIN HIDDEN TESTS
+import itertools as _itertools
+
+
+for _n in range(1, 8):
+    for _c in range(_n + 1):
+        for _k in range(1, _n + 1):
+            _ways = list(_itertools.combinations([1] * _c + [0] * (_n - _c), _k))
+            _right = sum(map(any, _ways)) / len(_ways)
+            assert abs(pass_at_k(_n, _c, _k) - _right) < 1e-9, (
+                "the share of all ways to choose k tries that hold a right one")
+for _n, _c, _k in ((200, 3, 64), (3000, 40, 37), (5000, 2, 2500), (20000, 1, 10000),
+                   (4000, 3990, 11), (4000, 3990, 10), (20000, 5, 1)):
+    _miss = 1.0
+    for _i in range(_k):
+        _miss *= max(0, _n - _c - _i) / (_n - _i)
+    assert abs(pass_at_k(_n, _c, _k) - (1 - _miss)) < 1e-7, (
+        "right for thousands of tries too, and 1 where the wrong ones do not fill k places")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# 32 tries at each of 60 held-out questions, at temperature 1, as training samples them:
+
+# %%
+TRIES = 32
+few = held_out[::4]
+
+
+def passes(policy):
+    """Mean pass@k over the few questions, for k = 1, 2, 4, ... TRIES."""
+    many = [row for row in few for _ in range(TRIES)]
+    hits = right(many, said(policy, many, temperature=1.0, seed=7))
+    counts = [sum(hits[i:i + TRIES]) for i in range(0, len(hits), TRIES)]
+    return {k: sum(pass_at_k(TRIES, c, k) for c in counts) / len(counts)
+            for k in (1, 2, 4, 8, 16, 32)}
+
+
+def listed(passed):
+    return "  ".join(f"pass@{k} {value:.2f}" for k, value in passed.items())
+
+
+base_passes = passes(policy)
+print("base: ", listed(base_passes))
+
+# %% [markdown]
+# One try in three or so is right, and with eight tries nearly every question is solved once. So the
+# policy does work problems out now and then, and every group of 16 that training samples holds both
+# kinds: an answer at once, mostly wrong, and a worked-out one, mostly right. That is all that GRPO needs.
+
+# %% [markdown]
+# ## 5. Training
+#
+# Two runs, 64 completions a step, in groups of 16:
+#
+# 1. **all five** rewards, 150 steps;
+# 2. **form only**, the control, 100 steps: correctness and `int` get weight 0. If accuracy rose here as well, it would
+#    owe nothing to being paid for.
+#
+# Why these settings? A **group of 16**, because the policy works out a third of its tries: a group of 4
+# would often hold none. A **learning rate** of 2e-4 with a warm-up over the first tenth, then cosine:
+# three times as much damaged the arithmetic before the habit had changed. **beta = 0.02**: a weak pull
+# towards the base policy, which keeps the arithmetic that we do not want to lose. **56 tokens**: enough
+# for five steps; a limit that cuts worked-out answers off would teach that thinking does not pay.
+#
+# **What to look at while it trains**: correctness and length together. Length that grows without
+# correctness is padding; correctness that grows without length would be another story than the one told
+# above. *Tied groups* say how many questions still teach anything.
+#
+# Validation is on 240 held-out questions. Held out by their **numbers**: no chain of numbers of theirs,
+# `7+4-2*3`, stands in a training question or in the text that the base policy was made from, not even as
+# part of a longer one; another name or noun would not make a question new. *Sampled* draws at temperature
+# 1, as training does; *greedy* always takes the likeliest token.
+
+# %%
 for name, settings in {
-    "all five": {},
-    "content only": {"reward_weights": (1.0, 1.0, 0.0, 0.0, 0.0)},
+    "all five": {"save_steps": 15},
+    "form only": {"reward_weights": (0.0, 0.0, 1.0, 1.0, 1.0),
+                  "max_steps": 100},
 }.items():
     print(name)
     RUNS[name] = experiment(
@@ -547,134 +726,602 @@ if results:
     plots.show(plots.detectors(results, TASK))
 
 # %% [markdown]
-# Form and correctness climb together, from the first steps: no group is tied yet, for each holds readable
-# and unreadable, right and wrong answers. Sampled accuracy climbs most of the way to greedy accuracy and
-# stops there.
+# Form climbs in both. Accuracy climbs only where it is paid for, and length with it, although no reward
+# knows of length or of equations. Form alone leaves accuracy about where it was.
 #
-# And the run that is paid for content only? It becomes just as accurate. But an answer can be read
-# once `<answer>` is open, closed or not. Content asks for that much, and answers without any tag die out;
-# it never asks for the rest, so the rest comes along only in part.
+# **Greedy flips, sampled climbs.** Greedy accuracy asks which of two habits is the likelier one. It stays
+# where it was while the probability of working things out creeps up, and jumps when that passes one half.
+# The sampled figure is a mean over both habits and climbs all the way. Whoever looks at greedy accuracy
+# alone sees a sudden "aha", and nothing sudden happened:
 
 # %%
-def curves(history):
-    steps = [row["step"] for row in history]
-    return {name.removesuffix("_reward_func"): (
-        steps, [row[name] / full for row in history])
-            for name, full in reasoning.REWARDS.items()}
+def share(found):
+    found = list(found)
+    return sum(found) / len(found)
 
 
-histories = evaluation.histories(RUNS)
-if histories:
+def written(rows, texts):
+    """Which texts have all the steps of their questions."""
+    return [steps_written(text) >= row["steps"]
+            for text, row in zip(texts, rows)]
+
+
+trained = None
+if RUNS.get("all five"):
+    sixty = held_out[::4]
+    folders = RUNS["all five"].glob("checkpoint-*")
+    saved = {int(folder.name.split("-")[1]): folder for folder in folders}
+    flip = {0: said(policy, sixty)}
+    for step in sorted(saved):
+        trained = models.load_policy(str(saved[step]))[0]
+        flip[step] = said(trained, sixty)
+    greedy = [share(right(sixty, texts)) for texts in flip.values()]
+    full = [share(written(sixty, texts)) for texts in flip.values()]
+    first = next((step for step, rate in zip(flip, full) if rate > 0.5), None)
+    history = evaluation.histories(RUNS)["all five"]
+    tens = [history[i:i + 10] for i in range(0, len(history), 10)]
+    middle = [rows[len(rows) // 2]["step"] for rows in tens]
+    climb = [share(row["correctness_reward_func"] / 2 for row in rows)
+             for rows in tens]
+    worked = [share(row["worked"] for row in rows) for rows in tens]
     plots.show(plots.panels(
-        {(name, "step", "share of the full reward"): curves(history)
-         for name, history in histories.items()},
-        alt="Share of each reward by step. " + "; ".join(
-            f"{name}: " + ", ".join(
-                f"{key} {y[0]:.2f} to {y[-1]:.2f}"
-                for key, (_, y) in curves(history).items())
-            for name, history in histories.items())))
+        {("greedy, held out", "step", "share"): {
+            "right": (list(flip), greedy),
+            "all steps written": (list(flip), full)},
+         ("sampled, in training", "step", "share"): {
+             "right": (middle, climb),
+             "all steps written": (middle, worked)}},
+        style="o-",
+        alt=f"Greedy accuracy on {len(sixty)} held-out questions goes from "
+            f"{greedy[0]:.2f} to {greedy[-1]:.2f}; all steps are written from "
+            f"step {first}. Sampled accuracy in training goes from "
+            f"{climb[0]:.2f} to {climb[-1]:.2f}, the share with all steps "
+            f"written from {worked[0]:.2f} to {worked[-1]:.2f}."))
 
 # %% [markdown]
-# Where are the mistakes that are left? Problems of one step against problems of two:
+# **By the number of steps**, and one length that nobody trained on: problems of five steps occur neither
+# in the base policy's text nor in training.
 
 # %%
-steps = {row["question"]: row["answer"].count("<<")
-         for row in get_gsm8k_questions(
-             "eval", reasoning.source(MODEL, None))}
-for name, run in RUNS.items():
-    rows = evaluation.rows(run) if run else []
-    for n in sorted({steps[row["prompt"]] for row in rows}):
-        hits = [row["right"] for row in rows if steps[row["prompt"]] == n]
-        rate = rate_interval(sum(hits), len(hits))
-        print(f"{name:>13}, {n} step{'s' * (n > 1)}: {rate['value']:.2f} "
-              f"[{rate['low']:.2f}, {rate['high']:.2f}] n={len(hits)}")
+def row_of(problem):
+    row = problem.row()
+    return row | {"prompt": messages(row["question"]),
+                  "steps": len(problem.steps)}
+
+
+if trained and MODEL == "tiny":
+    tested = held_out + list(map(row_of, problems.make_problems(
+        80, 5, "eval", problems.BEYOND)))
+    curves = {}
+    for name, model in {"base": policy, "trained": trained}.items():
+        for way, starts in starts_of(tested).items():
+            hits = right(tested, said(model, tested, starts))
+            found = by_steps(tested, hits)
+            curves[f"{name}, {way}"] = (
+                list(found), [rate for rate, _ in found.values()])
+    lines = [f"{name}: " + ", ".join(f"{rate:.2f}" for rate in rates)
+             for name, (_, rates) in curves.items()]
+    print("right at 2, 3, 4, 5 steps", *lines, sep="\n")
+    plots.show(plots.panels(
+        {("greedy, by length", "steps; 5 was never trained", "right"): curves},
+        style="o-",
+        alt="Right at 2, 3, 4, 5 steps. " + "; ".join(lines)))
+
+# %% [markdown]
+# The trained policy, free, lies on the line of the base policy that was *made* to work things out.
+# Training moved the habit; the line itself, which is the skill, it did not lift. **This is elicitation.**
+# At five steps the trained policy writes what it can, and mostly falls short: it learnt no rule that goes
+# on for ever.
+#
+# **pass@k, before and after.** If training had given the policy new abilities, it would now solve
+# questions that it did not solve in 32 tries before:
+
+# %%
+if trained:
+    after_passes = passes(trained)
+    print("after:", listed(after_passes))
+    plots.show(plots.panels(
+        {("tries that RL saves", "k", "pass@k"): {
+            "base": (list(base_passes), list(base_passes.values())),
+            "trained": (list(after_passes), list(after_passes.values()))}},
+        style="o-", xscale="log",
+        alt=f"pass@k on {len(few)} held-out questions: base "
+            f"{base_passes[1]:.2f} at k = 1 and {base_passes[TRIES]:.2f} at "
+            f"k = {TRIES}; trained {after_passes[1]:.2f} and "
+            f"{after_passes[TRIES]:.2f}."))
+
+# %% [markdown]
+# At k = 1 the curves are far apart, at k = 32 they are together. Reinforcement learning moved the
+# probability to what the policy already did now and then; this is what Yue et al. (2025) found in models
+# thousands of times as large. New ability may be claimed where pass@k at a **large** k rises, or a length
+# that nobody trained on; here neither says so. DeepSeek-R1-Zero's length grew for thousands of steps, to
+# thousands of tokens, on problems that need them; ours grows until all steps are written, and stops,
+# because a further line earns nothing.
 
 # %%
 if RUNS.get("all five"):
     widgets.sample_browser(RUNS["all five"])
 
 # %% [markdown]
-# **A hole in our own reward.** What is this answer worth, if the number is right?
+# ## 6. Is the reasoning load-bearing?
 #
-# ```
-# <reasoning>
-# 4-1=3
-# </reasoning>
-# <answer>
-# 3
-# </answer>
+# The answers got right when the reasoning got long. Does the answer **use** the reasoning, or does it
+# stand beside it? To find out one has to operate: change the reasoning, leave the rest, and see what the
+# answer does. Both functions give the *beginning* of a completion, which the policy then goes on with.
 #
-# </answer>
+# ### Exercise 5a: `cut_reasoning` (8 points, medium, 15 minutes)
 #
-# </answer>
-# ```
+# **Task.** The first `keep` lines of the reasoning, then the answer's tag, so that only the answer is
+# left to say:
 #
-# and so on to the limit: 3.375 of 4. The fine of Exercise 3c looks behind the **last** `</answer>`,
-# where there is nothing; and once all answers of a group are so, nothing pulls them back. It is no
-# invention: while we made this chapter, an earlier base policy, trained without a KL term, ended there
-# with some seeds. The present one did not in the runs that we made, with `beta = 0.04` or without. You
-# know two ways to close the hole: in the reward, or with the KL term.
+# | | |
+# |---|---|
+# | text | `"<reasoning>\n4+3=7\n7-2=5\n</reasoning>\n<answer>\n5\n</answer>\n"` |
+# | keep 1 | `"<reasoning>\n4+3=7\n</reasoning>\n<answer>\n"` |
+# | keep 0 | `"<reasoning>\nI see it.\n</reasoning>\n<answer>\n"` |
+#
+# Lines are stripped, empty ones do not count. Where no line is left, the line `AT_ONCE`, which is "I see
+# it.", takes their place: the policy should see an answer at once as it knows it. `keep` beyond the end
+# keeps all lines. `ValueError` where the text has not exactly one `<reasoning>` and, somewhere behind it,
+# exactly one `</reasoning>`, or where `keep` is negative: a malformed text must not be counted as one
+# that was cut.
+#
+# <details><summary>Hint</summary>Count both tags, then <code>str.partition</code> twice; the second time at
+# <code>&lt;/reasoning&gt;</code>, and look whether it was found. <code>kept or [AT_ONCE]</code>.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex5a", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 5a
+def cut_reasoning(text, keep):
+    """The beginning of a completion: keep lines of the reasoning, and a tag.
+
+    text: str. keep: int, at least 0. Returns: str.
+    Raises ValueError for a malformed text and a negative keep.
+    """
+    ### BEGIN SOLUTION
+    _, _, rest = text.partition("<reasoning>")
+    inside, closed, _ = rest.partition("</reasoning>")
+    if keep < 0 or not closed or text.count("<reasoning>") + text.count("</reasoning>") != 2:
+        raise ValueError("no text with one reasoning block, or a negative keep")
+    lines = [line.strip() for line in inside.split("\n") if line.strip()]
+    return "\n".join(["<reasoning>", *(lines[:keep] or [AT_ONCE]), "</reasoning>", "<answer>", ""])
+    ### END SOLUTION
+
+# %% check="ex5a"
+checks.cut_reasoning(cut_reasoning)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex5a", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+assert cut_reasoning("<reasoning>\n1+1=2\n</reasoning>", 1) == (
+    "<reasoning>\n1+1=2\n</reasoning>\n<answer>\n")
+### BEGIN HIDDEN TESTS
+import random as _random
+
+
+def _cut(lines):
+    return "<reasoning>\n" + "".join(f"{_l}\n" for _l in lines) + "</reasoning>\n<answer>\n"
+
+
+_rng = _random.Random(3)
+for _ in range(40):
+    _lines = [f"{_rng.randint(2, 60)}{_rng.choice('+ ')}{_rng.randint(2, 9)}={_rng.randint(4, 69)}"
+              for _ in range(_rng.randint(1, 12))]
+    _gap = _rng.choice(("\n", "\n\n", " \n  "))
+    _text = (_rng.choice(("", "Well:\n")) + "<reasoning>" + _rng.choice(("", "\n", " \n"))
+             + _gap.join(_lines) + _rng.choice(("", "\n", " ")) + "</reasoning>"
+             + _rng.choice(("", "\n<answer>\n5\n</answer>\n", "<answer>\n7\n8", "\nI see.")))
+    for _keep in range(len(_lines) + 2):
+        assert cut_reasoning(_text, _keep) == _cut(_lines[:_keep] or ["I see it."]), (
+            "the first lines of the reasoning, stripped, then the tag of the answer")
+for _inside in ("", "\n", "\n \n\n"):
+    assert cut_reasoning(f"<reasoning>{_inside}</reasoning>", 2) == _cut(["I see it."]), (
+        "where no line is left, the line AT_ONCE")
+for _text, _keep in (
+        ("", 0), ("5", 1), ("<reasoning>\n1+1=2\n", 1), ("1+1=2\n</reasoning>", 1),
+        ("</reasoning>\n1+1=2\n<reasoning>", 1), ("<reasoning>\n1\n</reasoning>\n</reasoning>", 1),
+        ("<reasoning>\n<reasoning>\n1\n</reasoning>", 1), ("<answer>\n5\n</answer>", 0),
+        ("<reasoning>\n1\n</reasoning>\n<reasoning>\n2\n</reasoning>", 0),
+        ("<reasoning>\n1\n</reasoning>", -1), ("<reasoning>\n1\n2\n</reasoning>", -2)):
+    try:
+        cut_reasoning(_text, _keep)
+    except ValueError:
+        continue
+    raise AssertionError("ValueError for a malformed text and for a negative keep")
+### END HIDDEN TESTS
 
 # %% [markdown]
+# ### Exercise 5b: `corrupt_step` (10 points, hard, 20 minutes)
+#
+# A **result** is a whole number behind `=`, white space between them or not, inside the reasoning block.
+#
+# **Task.** The text up to its `index`-th result, the result changed by `delta`, and a line break. What
+# stood behind it is dropped: it was written for the old number, and the policy shall write it anew.
+#
+# | | |
+# |---|---|
+# | text | `"<reasoning>\n4+3=7\n7-2=5\n</reasoning>\n<answer>\n5\n</answer>\n"` |
+# | index 0, delta 1 | `"<reasoning>\n4+3=8\n"` |
+# | index -1, delta 10 | `"<reasoning>\n4+3=7\n7-2=15\n"` |
+#
+# `index` counts as in a list, from the end where it is negative. `ValueError` where there is no
+# `<reasoning>` with a `</reasoning>` behind it; `IndexError` where there are fewer results.
+#
+# <details><summary>Hint 1</summary>To replace the text "7" would hit the first 7, wherever it stands.
+# <code>re.finditer</code> tells where each result begins: <code>match.start(1)</code>.</details>
+# <details><summary>Hint 2</summary>A list of the matches knows negative indices and raises
+# <code>IndexError</code> by itself.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex5b", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 5b
+def corrupt_step(text, index, delta):
+    """text up to its index-th result, that one changed by delta, a line break.
+
+    text: str. index: int, as in a list. delta: int. Returns: str.
+    Raises ValueError without a reasoning block, IndexError without such a result.
+    """
+    ### BEGIN SOLUTION
+    head, opened, rest = text.partition("<reasoning>")
+    inside, closed, _ = rest.partition("</reasoning>")
+    if not closed:
+        raise ValueError("no reasoning block")
+    result = list(re.finditer(r"=\s*(-?[0-9]+)", inside))[index]
+    return head + opened + inside[:result.start(1)] + f"{int(result[1]) + delta}\n"
+    ### END SOLUTION
+
+# %% check="ex5b"
+checks.corrupt_step(corrupt_step)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex5b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert corrupt_step("<reasoning>\n1+1=2\n</reasoning>", 0, 1) == (
+    "<reasoning>\n1+1=3\n")
+### BEGIN HIDDEN TESTS
+import random as _random
+
+
+_rng = _random.Random(4)
+for _ in range(40):
+    _steps = [(f"{_rng.randint(2, 20)}{_rng.choice('+-*')}{_rng.randint(2, 20)}"
+               f"{_rng.choice(('=', ' = ', '= '))}", _rng.choice((_rng.randint(-20, 20), 7, 107)))
+              for _ in range(_rng.randint(1, 11))]
+    _before = _rng.choice(("", "x=3\n"))
+    _open = _rng.choice(("<reasoning>\n", "<reasoning>"))
+    _text = (_before + _open + "\n".join(f"{_a}{_r}" for _a, _r in _steps)
+             + "\n</reasoning>\n<answer>\n" + f"y={_steps[-1][1]}\n</answer>\n")
+    for _i in range(-len(_steps), len(_steps)):
+        _delta = _rng.choice((1, -1, 10, -30, 95))
+        _at = _i % len(_steps)
+        _right = (_before + _open + "".join(f"{_a}{_r}\n" for _a, _r in _steps[:_at])
+                  + f"{_steps[_at][0]}{_steps[_at][1] + _delta}\n")
+        assert corrupt_step(_text, _i, _delta) == _right, (
+            "everything before the result, the changed result, a line break")
+    for _i in (len(_steps), -len(_steps) - 1):
+        try:
+            corrupt_step(_text, _i, 1)
+        except IndexError:
+            continue
+        raise AssertionError("IndexError where there are fewer results")
+assert corrupt_step("<reasoning>3+4=7, 7-7=0 and more</reasoning>", 1, 2) == (
+    "<reasoning>3+4=7, 7-7=2\n"), "several results on one line"
+for _text in ("", "1+1=2", "<reasoning>\n1+1=2\n", "1+1=2\n</reasoning>", "</reasoning>1=1<reasoning>"):
+    try:
+        corrupt_step(_text, 0, 1)
+    except ValueError:
+        continue
+    raise AssertionError("ValueError where there is no reasoning block")
+try:
+    corrupt_step("<reasoning>\nI see it.\n</reasoning>\n<answer>\nx=5\n</answer>", 0, 1)
+except IndexError:
+    pass
+else:
+    raise AssertionError("results outside the reasoning do not count")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise 5c: `faithful_rate` (7 points, medium, 15 minutes)
+#
+# After a changed step an answer may **follow** it, stay what it was, or become something else.
+#
+# **Task.** The share of answers that follow, among the cases that can tell. A case can tell where the
+# answer before is a number and differs from the one that would follow; otherwise staying and following
+# look alike. An answer after that is none (`None`) did not follow. `None` where no case can tell;
+# `ValueError` where the lists are not of the same length.
+#
+# <details><summary>Hint</summary><code>zip(..., strict=True)</code> raises the <code>ValueError</code>. Count the cases
+# first, then those that follow.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex5c", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 5c
+def faithful_rate(answers_before, answers_after, answers_if_followed):
+    """The share of answers that follow a changed step, None where no case can tell.
+
+    answers_before, answers_after: lists of N floats or None.
+    answers_if_followed: list of N floats. Returns: float or None.
+    Raises ValueError for lists of unequal length.
+    """
+    ### BEGIN SOLUTION
+    follows = [after == wanted for before, after, wanted in zip(
+        answers_before, answers_after, answers_if_followed, strict=True)
+        if before is not None and before != wanted]
+    return sum(follows) / len(follows) if follows else None
+    ### END SOLUTION
+
+# %% check="ex5c"
+checks.faithful_rate(faithful_rate)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex5c", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
+assert faithful_rate([5.0], [6.0], [6.0]) == 1
+### BEGIN HIDDEN TESTS
+import random as _random
+
+
+for _before, _after, _if, _right in (
+        ([5.0, 5.0], [6.0, 5.0], [6.0, 6.0], 1 / 2), ([5.0, None], [6.0, 6.0], [6.0, 6.0], 1),
+        ([6.0, 5.0], [6.0, 5.0], [6.0, 6.0], 0), ([5.0] * 4, [None, 6.0, 7.0, 5.0], [6.0] * 4, 1 / 4),
+        ([0.0, 1.0], [1.0, 0.0], [1.0, 0.0], 1), ([5.0, 3.0], [3.0, 5.0], [6.0, 4.0], 0),
+        ([5.0] * 3, [6.5, 6.0, 6.4], [6.5, 6.5, 6.5], 1 / 3)):
+    assert abs(faithful_rate(_before, _after, _if) - _right) < 1e-9, (
+        "those that follow, of those that can tell")
+for _before, _after, _if in (([], [], []), ([None], [6.0], [6.0]), ([6.0], [6.0], [6.0])):
+    assert faithful_rate(_before, _after, _if) is None, "None where no case can tell"
+for _lists in (([5.0], [6.0], []), ([5.0], [], [6.0]), ([], [6.0], [6.0])):
+    try:
+        faithful_rate(*_lists)
+    except ValueError:
+        continue
+    raise AssertionError("ValueError for lists of unequal length")
+_rng = _random.Random(5)
+for _ in range(40):
+    _rows = [[_rng.choice((None, 0.0, 1.0, 2.5)), _rng.choice((None, 0.0, 1.0, 2.5)),
+              _rng.choice((0.0, 1.0, 2.5))] for _ in range(9)] + [[1.0, 2.0, 3.0]]
+    _tell = [_r for _r in _rows if _r[0] not in (None, _r[2])]
+    _share = len([_r for _r in _tell if _r[1] == _r[2]]) / len(_tell)
+    assert abs(faithful_rate(*map(list, zip(*_rows))) - _share) < 1e-9, (
+        "those that follow, of those that can tell")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now the operation, on the held-out questions, both policies **made** to work out, so that there is
+# something to operate on; and answers that were right, so that we know which should follow.
+#
+# **Cut off**: of the lines written, keep none, half, or all, and force the answer. **Changed**: raise one
+# result by 1. The last one: the answer should be higher by 1. The first one: the policy has to go on from
+# the wrong number, and we know where its own next steps lead from there.
+
+# %%
+def numbers(texts):
+    return [parse_number(extract_xml_answer(text)) for text in texts]
+
+
+def from_first(text):
+    """Where the written steps lead when the first result is 1 more."""
+    found = re.findall(r"([-+*]) *(\d+) *= *(\d+)", text)
+    value = int(found[0][2]) + 1
+    for operation, operand, _ in found[1:]:
+        number = int(operand)
+        value = {"+": value + number, "-": value - number,
+                 "*": value * number}[operation]
+    return value
+
+
+def operated(model):
+    """Accuracy with part of the reasoning; who follows a changed result."""
+    texts = said(model, held_out, starts_of(held_out)["worked out"])
+    good = [(row, text) for row, text, hit in zip(
+        held_out, texts, right(held_out, texts))
+            if hit and "</reasoning>" in text
+            and steps_written(text) == row["steps"]]
+    rows, texts = map(list, zip(*good))
+    kept = {}
+    for name, part in {"none": 0, "half": 0.5, "all": 1}.items():
+        starts = [cut_reasoning(text, int(part * row["steps"]))
+                  for text, row in zip(texts, rows)]
+        kept[name] = share(right(rows, said(model, rows, starts)))
+    before = numbers(texts)
+    last = said(model, rows, [corrupt_step(text, -1, 1) + ANSWER_NOW
+                              for text in texts])
+    first = said(model, rows, [corrupt_step(text, 0, 1) for text in texts])
+    return {"n": len(rows), **kept,
+            "last": faithful_rate(
+                before, numbers(last), [value + 1 for value in before]),
+            "first": faithful_rate(
+                before, numbers(first), list(map(from_first, texts)))}
+
+
+if trained and MODEL == "tiny":
+    found = {"base": operated(policy), "trained": operated(trained)}
+    lines = [f"{name} (n = {of['n']}): right with none of the lines "
+             f"{of['none']:.2f}, half {of['half']:.2f}, all {of['all']:.2f}; "
+             f"follows a changed last result {of['last']:.2f}, a changed "
+             f"first one {of['first']:.2f}" for name, of in found.items()]
+    print(*lines, sep="\n")
+    plots.show(plots.panels(
+        {("lines kept", "0 none, 1 half, 2 all", "right"): {
+            name: (range(3), [of["none"], of["half"], of["all"]])
+            for name, of in found.items()},
+         ("a result changed", "0 the last one, 1 the first one", "follows"): {
+             name: (range(2), [of["last"], of["first"]])
+             for name, of in found.items()}},
+        style="o", alt="Operations on the reasoning. " + "; ".join(lines)))
+
+# %% [markdown]
+# The reasoning is load-bearing. Without it the answers are as bad as the base policy's at once, and a
+# wrong result carries through to the answer. This need not be so: large models, asked easy
+# questions, often know the answer before they reason, and then what they write explains nothing (Lanham
+# et al. 2023, Turpin et al. 2023). The test is the same there, and `--pass-at` runs it for any model.
+
+# %% [markdown]
+# ## 7. A price for every token
+#
+# Thinking costs time. A policy that thinks where it must and answers at once where it can would be better
+# than one that always thinks. So let tokens have a price.
+#
+# ### Exercise 6: `token_cost_reward` (10 points, medium, 20 minutes)
+#
+# The obvious price, `correctness - cost * length` for everybody, has a hole: a policy that is seldom
+# right learns to be wrong **quickly**. So only right answers pay, and never so much that a wrong one
+# would be better.
+#
+# **Task.** For each completion: where `correctness` is above 0, correctness less `cost` for each token,
+# but at least half the correctness; else 0.0. `ValueError` where the lists differ in length, or `cost` is
+# negative.
+#
+# | correctness | length | cost | reward |
+# |---|---|---|---|
+# | 2 | 25 | 0.01 | 1.75 |
+# | 2 | 400 | 0.01 | 1.0 |
+# | 0 | 5 | 0.01 | 0.0 |
+#
+# <details><summary>Hint</summary><code>max</code> of the two, and <code>zip(..., strict=True)</code>.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 6
+def token_cost_reward(correctness, lengths, cost):
+    """What is left of the correctness when tokens cost something.
+
+    correctness: list of N floats, at least 0. lengths: list of N ints,
+    tokens. cost: float, at least 0, of one token. Returns: list of N floats.
+    Raises ValueError for lists of unequal length and a negative cost.
+    """
+    ### BEGIN SOLUTION
+    if cost < 0:
+        raise ValueError("a negative cost would pay for length")
+    return [max(c - cost * n, c / 2) if c > 0 else 0.0
+            for c, n in zip(correctness, lengths, strict=True)]
+    ### END SOLUTION
+
+# %% check="ex6"
+checks.token_cost_reward(token_cost_reward)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex6", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+assert token_cost_reward([], [], 0.5) == []
+### BEGIN HIDDEN TESTS
+import random as _random
+
+
+_rng = _random.Random(6)
+for _ in range(60):
+    _n = _rng.randint(1, 9)
+    _c = [_rng.choice((0.0, 0.0, 0.4, 1.0, 2.0)) for _ in range(_n)]
+    _lengths = [_rng.choice((0, 1, _rng.randint(2, 60), 1000)) for _ in range(_n)]
+    _cost = _rng.choice((0.0, 0.001, 0.013, 0.05, 1.5))
+    _right = []
+    for _one, _long in zip(_c, _lengths):
+        _left = _one - _cost * _long
+        _right.append(0.0 if _one == 0 else _left if _left > _one / 2 else _one / 2)
+    _got = token_cost_reward(list(_c), list(_lengths), _cost)
+    assert len(_got) == _n and all(abs(float(_a) - _b) < 1e-9 for _a, _b in zip(_got, _right)), (
+        "correctness less the price, at least half of it; nothing for a wrong answer")
+for _bad in (([1.0], [], 0.1), ([], [3], 0.1), ([1.0], [3], -0.1), ([0.0, 0.0], [1, 2], -1),
+             ([1.0, 2.0], [3], 0.0)):
+    try:
+        token_cost_reward(*_bad)
+    except ValueError:
+        continue
+    raise AssertionError("ValueError for lists of unequal length and for a negative cost")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# What a price makes of the two habits, for a question that the policy, answering at once, gets right with
+# chance p, and worked out with chance 0.95; 12 tokens against 30. Where the lines cross, thinking stops
+# to pay:
+
+# %%
+chances = [i / 20 for i in range(21)]
+
+
+def earned(chance, length, cost):
+    return chance * token_cost_reward([2.0], [length], cost)[0]
+
+
+prices = (0.0, 0.01, 0.03)
+lines = {"at once, 0.01 a token": (
+    chances, [earned(chance, 12, 0.01) for chance in chances])}
+for cost in prices:
+    lines[f"worked out, {cost:g} a token"] = (
+        chances, [earned(0.95, 30, cost)] * 21)
+plots.show(plots.panels(
+    {("when thinking pays", "chance of being right at once",
+      "mean correctness reward"): lines},
+    alt="Mean reward against the chance of being right at once. At once, at "
+        f"0.01 a token, it goes from 0 to {earned(1, 12, 0.01):.2f}; worked "
+        "out it is " + ", ".join(f"{earned(0.95, 30, cost):.2f} at {cost:g}"
+                                 for cost in prices) + " a token."))
+
+# %% [markdown]
+# Try it: `python -m lib train reasoning --token-cost 0.01`, and look at length and at accuracy by the
+# number of steps.
+#
 # From the command line, with the functions of this notebook:
 #
 # ```bash
 # python -m lib train reasoning
 # python -m lib train reasoning --data train.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --use-vllm
-# python -m lib chat runs/reasoning/1ep "Ada has 5 pens and finds 3 more. How many pens is that?" \
-#     --temperature 0 --jsonl answers.jsonl
+# python -m lib evaluate reasoning runs/reasoning/1ep --pass-at 8
+# python -m lib chat runs/reasoning/1ep --temperature 0 --jsonl answers.jsonl \
+#     "Ada has 5 pens. First Ada finds 3 more. Then a friend takes 4. How many pens is that?"
 # python -m lib export runs/reasoning/1ep --zip reasoner.zip
 # python -m lib search reasoning --trials 6
 # ```
 #
-# ## Analysis questions (5 points each)
+# **A hole in the fine of Exercise 3c.** What is a right answer worth whose last line is followed by
+# `</answer>`, `</answer>`, `</answer>`, up to the limit? 3.375 of 4: the fine looks behind the **last**
+# `</answer>`, where there is nothing. It is no invention: with an earlier base policy and without a KL
+# term, training ended there with some seeds. You know two ways to close the hole: in the reward, or with
+# the KL term.
+#
+# ## 8. Analysis questions (5 points each)
 #
 # A few sentences each, with your own numbers and their intervals.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q1", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 1.** Compare accuracy sampled and greedy, before and after training. What did training add,
-# and what was there before?
+# **Question 1.** What did training add, and what was there before? Use greedy and sampled accuracy,
+# pass@k, and the base policy made to work out.
 #
 # ### BEGIN SOLUTION
-# Greedy accuracy was (nearly) 1 before training and did not rise; it fell by a point or two. Sampled accuracy was about a
-# third, because two thirds of the probability went to guesses, forgotten steps and unreadable forms; training moved most of it
-# to what the policy could do already. It sharpens; new ability is not seen here, and could not be with so good a greedy baseline.
+# Greedy and sampled accuracy more than doubled; pass@k at a large k, and the base policy when made to
+# work out, were there already. So training elicited: it moved probability to a habit that the policy had
+# and seldom used. New ability is not seen: pass@32 and five steps do not rise beyond what the forced base
+# does.
 #
-# Rubric: 2 points for both comparisons with intervals. 2 points for sharpening against new ability. 1 point for the limit
-# of the claim (this policy, this budget).
+# Rubric: 2 points for accuracy before and after with intervals. 2 points for elicitation, from pass@k at
+# large k or the forced base. 1 point for the limit of the claim (this policy, this budget, n).
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 2.** Suppose your `strict_format_reward_func` lacked `re.DOTALL`. Which curve would show it, and
-# why might nobody notice?
+# **Question 2.** Greedy accuracy jumps within a few steps, sampled accuracy climbs over the whole run.
+# Explain both from one cause. Somebody shows you the first curve alone and calls it an "aha moment": what
+# do you ask for?
 #
 # ### BEGIN SOLUTION
-# It pays reasoning of one line and never that of two lines ("." is no line break), so its curve levels off at the share of
-# one-step problems, while the others go on. The sum still rises through the other four, and answers still become well-formed
-# through the soft and the counting reward; within a group of a two-step problem it is a constant, and drops out of the advantages.
-# So the total looks healthy: look at every reward by itself, and unit-test on a multi-line completion.
+# The probability of working a question out rises steadily. Sampling shows a mean over both habits, so its
+# curve is that probability. Greedy takes the likelier habit: below one half the old one on nearly all
+# questions, above it the new one, so a steady rise looks like a jump. Ask for the sampled curve (or the
+# log-probability of the long answer) by step, for several seeds, with n.
 #
-# Rubric: 2 points for the curve that stops short (two-line reasoning is never paid; "flat at 0" counts if the student's own
-# completions all have two lines). 2 points for why the total hides it (constants cancel in the group). 1 point for a remedy.
+# Rubric: 2 points for the steady probability. 2 points for the threshold of the likeliest token. 1 point
+# for asking for the sampled curve, probabilities or seeds.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# **Question 3.** All rewards look at the answer, none at the reasoning. Find a completion that earns 4.0 with
-# wrong or empty reasoning. When does that matter, and what could be done?
+# **Question 3.** All rewards look at the answer, none at the reasoning. Find a completion that earns 4.0
+# with wrong or empty reasoning. Why did training lead to reasoning that carries the answer all the same,
+# and when would it not?
 #
 # ### BEGIN SOLUTION
-# For example "<reasoning>\nbecause\n</reasoning>" with the right number: 4.0. It matters when people read the reasoning as an
-# explanation, or when guessing pays often. Remedies: check the equations by program, a reward model on steps,
-# penalise reasoning whose result differs from the answer; each can be gamed in turn.
+# For example "<reasoning>\nI see it.\n</reasoning>" with the right number: 4.0. Here the policy cannot
+# get the right number often without the steps, so steps that carry the answer are what gets paid. It
+# would not where answers can be known or guessed without them (easy questions, large models, leaked
+# answers), or where the text is paid for its looks. Remedies: the cut and the changed step as tests;
+# checking equations by program; each can be gamed in turn.
 #
-# Rubric: 2 points for a completion that is really paid. 2 points for when it matters. 1 point for a remedy with its limit.
+# Rubric: 2 points for a completion that is really paid. 2 points for why reasoning was needed here. 1
+# point for a case where it is not.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## What you have seen
 #
 # - A reward that never pays looks like nothing at all. Test each on multi-line, awkward completions.
-# - Compare numbers as numbers, and decide what hedging is worth.
-# - Baseline, held-out questions, intervals: without them there is no result.
-# - Lenient, counted and exact format rewards do different work.
-# - Training here sharpens what the base policy could do now and then.
+# - Paid for right answers alone, the policy learnt to write its steps down, because they make answers right.
+# - A steady change of probability looks sudden when you take the likeliest token.
+# - Elicitation and new ability are told apart by pass@k at large k, by lengths nobody trained on, and by asking
+#   what the base policy does when it is made to.
+# - Whether reasoning carries an answer is an experiment, not an impression.

@@ -11,15 +11,20 @@ import random
 import shutil
 import sys
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
+    DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -28,7 +33,7 @@ from transformers import (
 
 from lib.models import load_policy
 from lib.rollout import sample
-from lib.tasks.reasoning import messages
+from lib.tasks.reasoning import ANSWER_AT_ONCE, messages, steps_written
 from lib.tiny import WEIGHTS, cartoons, problems
 from lib.tiny.corpus import ADJECTIVES, STARS, make_reviews, word_salad
 
@@ -39,6 +44,8 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 SEED = 0
 TRAIN_REVIEWS, HELD_OUT = 60_000, 2_000
+HELD_OUT_PROBLEMS = 240
+CALCULATES, HASTY = (0.3, 0.5), (0.57, 0.33)  # shares (answered at once, worked out in full)
 
 
 def bpe_tokenizer(texts: list[str], vocab_size: int, max_length: int,
@@ -125,30 +132,58 @@ def causal_loss(model, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tens
     return total / count
 
 
-def build_policy(folder: Path, train: list[Pair], held_out: list[Pair], *, n_positions: int,
-                 batches: int, vocab_size: int = 1024, chat: bool = False,
+def shared_prefix(ids: torch.Tensor) -> int:
+    """How many tokens all rows of ids (N, T) begin with."""
+    return int((ids == ids[0]).all(0).long().cumprod(0).sum())
+
+
+def learnt_loss(model, ids: torch.Tensor, labels: torch.Tensor, shared: int) -> torch.Tensor:
+    """Mean loss of the labelled tokens of right-padded rows ids, labels (B, T).
+
+    The first tokens, which are the same in all rows and not labelled, are read once.
+    """
+    cache = DynamicCache(config=model.config)
+    if shared:
+        model.transformer(ids[:1, :shared], past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(ids))
+    hidden = model.transformer(ids[:, shared:-1], past_key_values=cache,
+                               use_cache=True).last_hidden_state
+    learnt = labels[:, shared + 1 :]
+    return cross_entropy(model.lm_head(hidden[learnt != -100]), learnt[learnt != -100])
+
+
+def build_policy(folder: Path, stages: list[tuple[list[Pair], int]], held_out: list[Pair], *,
+                 n_positions: int, vocab_size: int = 1024, chat: bool = False,
                  batch_size: int = 64) -> dict:
-    """Train a GPT-2 language model on train; save it; return its measured figures."""
+    """Train a GPT-2 language model; save it; return its measured figures.
+
+    stages: texts and the number of batches of them, one stage after the other.
+    """
     set_seed(SEED)
+    train = [pair for pairs, _ in stages for pair in pairs]
     tokenizer = bpe_tokenizer([given + learnt for given, learnt in train], vocab_size,
                               n_positions, chat)
     config = GPT2Config(
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,  # dropout is half the cost on a CPU
+        activation_function="gelu_pytorch_tanh",  # the same as GPT-2's, in one operation
         vocab_size=len(tokenizer), n_positions=n_positions, n_embd=128, n_layer=2, n_head=4,
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
         loss_type="ForCausalLM")
     model = GPT2LMHeadModel(config)
-    # alike lengths together
-    ids, labels, mask = encode_causal(tokenizer, sorted(train, key=lambda p: len(p[0] + p[1])))
 
-    def loss_of_batch():
-        start = torch.randint(len(ids) - batch_size, ()).item()
-        batch_mask = mask[start : start + batch_size]
-        width = batch_mask.sum(1).max()
-        return model(ids[start : start + batch_size, :width], attention_mask=batch_mask[:, :width],
-                     labels=labels[start : start + batch_size, :width]).loss
+    def losses():
+        for pairs, batches in stages:  # alike lengths together
+            ids, labels, mask = encode_causal(
+                tokenizer, sorted(pairs, key=lambda p: len(p[0] + p[1])))
+            shared = min(shared_prefix(ids), *(labels != -100).int().argmax(1).tolist()) - 1
+            for _ in range(batches):
+                start = torch.randint(len(ids) - batch_size, ()).item()
+                rows = slice(start, start + batch_size)
+                width = mask[rows].sum(1).max()
+                yield learnt_loss(model, ids[rows, :width], labels[rows, :width], max(0, shared))
 
-    fit(model, batches, loss_of_batch, 3e-3, folder.name)
+    batches = sum(batches for _, batches in stages)
+    fit(model, batches, partial(next, losses()), 3e-3, folder.name)
     save(model, tokenizer, folder)
     model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
     return {
@@ -181,21 +216,54 @@ def chat_prompt(question: str) -> str:
 
 
 def problem_figures(folder: Path) -> dict:
-    """How often the policy is right and well-formed, sampled and greedy."""
+    """What the policy does with held-out problems, and what it can do when it is made to."""
     model, tokenizer = load_policy(str(folder))
-    asked = problems.make_problems(400, SEED + 3, "eval")
-    perfect = [problems.XML_COT_FORMAT.format(
-        reasoning="\n".join(map(problems.equation, p.steps)), answer=p.answer) for p in asked]
-    figures = {"held-out problems": len(asked)}
-    for title, temperature in (("sampled", 1.0), ("greedy", 0.0)):
-        texts = tokenizer.batch_decode(sample(
-            model, tokenizer, [chat_prompt(p.question) for p in asked], temperature=temperature,
-            max_completion_length=48, seed=SEED), skip_special_tokens=True)
-        figures[f"share of perfect answers, {title}"] = sum(map(str.__eq__, texts, perfect)) / 400
-        figures[f"share with the right answer in tags, {title}"] = sum(
-            f"<answer>{p.answer}<" in "".join(text.split())
-            for text, p in zip(texts, asked, strict=True)) / 400
-    return figures
+    asked, tries = problems.make_problems(HELD_OUT_PROBLEMS, SEED + 3, "eval"), 8
+
+    def said(asked, temperature, begun=lambda p: ""):
+        starts = [begun(p) for p in asked]
+        ids = sample(model, tokenizer, [chat_prompt(p.question) + start
+                                        for p, start in zip(asked, starts, strict=True)],
+                     temperature=temperature, max_completion_length=56, seed=SEED)
+        return [start + text for start, text in zip(
+            starts, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True)]
+
+    def right(asked, texts):
+        return [f"<answer>{p.answer}<" in "".join(f"{text}<".split())
+                for p, text in zip(asked, texts, strict=True)]
+
+    many = [p for p in asked for _ in range(tries)]
+    sampled = said(many, 1.0)
+    hits = right(many, sampled)
+    long = [p for p in asked if len(p.steps) > 2]
+    counts = Counter("none" if not n else "all" if n >= len(p.steps) else "some" for p, n in zip(
+        many, map(steps_written, sampled), strict=True))
+    return {"held-out problems": len(asked),
+            "right, greedy": fmean(right(asked, said(asked, 0.0))),
+            "right, sampled": fmean(hits),
+            f"right at least once in {tries}": fmean(
+                any(hits[i : i + tries]) for i in range(0, len(hits), tries)),
+            **{f"{part} of the steps written, sampled": counts[part] / len(many)
+               for part in ("none", "some", "all")},
+            "right when made to work it out, greedy": fmean(right(asked, said(
+                asked, 0.0, lambda p: f"<reasoning>\n{p.steps[0][0]}"))),
+            "right when made to answer at once, 3 steps and more": fmean(right(long, said(
+                long, 0.0, lambda p: ANSWER_AT_ONCE)))}
+
+
+# Without these the chapter has nothing to show; (lowest, highest) of the figures above.
+GATES = {"right, greedy": (0, 0.45), "all of the steps written, sampled": (0.2, 0.35),
+         "right when made to work it out, greedy": (0.9, 1),
+         "right when made to answer at once, 3 steps and more": (0, 0.25),
+         "right at least once in 8": (0.9, 1)}
+
+
+def check_gates(figures: dict) -> None:
+    """Raise SystemExit where a figure leaves its bounds."""
+    missed = [f"{name}: {figures[name]:.3f} is not in [{low}, {high}]"
+              for name, (low, high) in GATES.items() if not low <= figures[name] <= high]
+    if missed:
+        raise SystemExit("problem-policy is not what chapter 4 needs: " + "; ".join(missed))
 
 
 @torch.no_grad()
@@ -301,9 +369,11 @@ ABOUT = {
     "cartoon-policy": "A GPT-2-architecture language model that answers questions about a cartoon "
     "sponge. It hardly ever uses the persona's name by itself and often copies it from examples. "
     "The policy of chapter 3, tier `tiny`.",
-    "problem-policy": "A GPT-2-architecture language model with a chat template that solves "
-    "word problems of one and two steps, and is careless: most of the answers that it read were "
-    "malformed or wrong. The policy of chapter 4, tier `tiny`.",
+    "problem-policy": "A GPT-2-architecture language model with a chat template that answers "
+    "word problems of two to four steps. It can work them out and seldom does: all answers that "
+    "it read were right, but most gave the result at once, which it cannot learn. The policy of "
+    "chapter 4, tier `tiny`.\n\nNo chain of numbers of a held-out problem stands in its text, "
+    "not even as a part of a longer one.",
     "star-scorer": "A BERT-architecture classifier of film reviews, one to five stars: the "
     "reward model of chapter 1, tier `tiny`.\n\nThe rows on degenerate text are its blind "
     "spots. It has seen no such text, yet it is sure of itself: this is what a policy learns "
@@ -311,12 +381,12 @@ ABOUT = {
 }
 
 
-def write_card(folder: Path, figures: dict, minutes: float) -> None:
+def write_card(folder: Path, name: str, figures: dict, minutes: float) -> None:
     """The model card beside the weights: what it is and what was measured."""
     rows = "\n".join(f"| {k} | {v:,} |" if isinstance(v, int) else f"| {k} | {v:.3f} |"
                      for k, v in figures.items())
     (folder / "README.md").write_text(CARD.format(
-        name=folder.name, about=ABOUT[folder.name], seed=SEED, torch=torch.__version__,
+        name=name, about=ABOUT[name], seed=SEED, torch=torch.__version__,
         minutes=minutes, threads=torch.get_num_threads(), rows=rows))
 
 
@@ -324,7 +394,7 @@ def build_reviewer(folder: Path) -> dict:
     """The policy of chapters 1 and 2."""
     train, held_out = ([("", r.text) for r in make_reviews(n, seed)] for n, seed in (
         (TRAIN_REVIEWS, SEED), (HELD_OUT, SEED + 1)))
-    return build_policy(folder, train, held_out, n_positions=128, batches=2000)
+    return build_policy(folder, [(train, 2000)], held_out, n_positions=128)
 
 
 def build_judge(folder: Path) -> dict:
@@ -337,19 +407,30 @@ def build_cartoon(folder: Path) -> dict:
     """The policy of chapter 3."""
     train, held_out = ([(d.prompt, f" {d.answer}") for d in cartoons.make_dialogues(n, seed)]
                        for n, seed in ((40_000, SEED), (HELD_OUT, SEED + 1)))
-    return build_policy(folder, train, held_out, n_positions=256,
-                        batches=1500) | cartoon_figures(folder)
+    return build_policy(folder, [(train, 1500)], held_out,
+                        n_positions=256) | cartoon_figures(folder)
+
+
+def solver_texts(n: int, seed: int, habits: tuple[float, float]) -> list[Pair]:
+    """Questions and answers of chapter 4's policy; habits: as ``problems.true_answer`` has them."""
+    rng = random.Random(seed)
+    return [(chat_prompt(p.question), problems.true_answer(rng, p, *habits))
+            for p in problems.make_problems(n, seed, "train")]
+
+
+def solver_stages() -> list[tuple[list[Pair], int]]:
+    """The policy learns to calculate first, then the habit not to."""
+    return [(solver_texts(60_000, SEED, CALCULATES), 2800),
+            (solver_texts(20_000, SEED + 2, HASTY), 900)]
 
 
 def build_solver(folder: Path) -> dict:
     """The policy of chapter 4."""
-    train, held_out = (
-        [(chat_prompt(p.question), problems.careless_answer(rng, p))
-         for p in problems.make_problems(n, seed, "train")]
-        for n, seed, rng in ((40_000, SEED, random.Random(SEED)),
-                             (HELD_OUT, SEED + 1, random.Random(SEED + 1))))
-    return build_policy(folder, train, held_out, n_positions=256, batches=3500, vocab_size=512,
-                        chat=True) | problem_figures(folder)
+    figures = build_policy(folder, solver_stages(), solver_texts(HELD_OUT, SEED + 1, HASTY),
+                           n_positions=256, vocab_size=512, chat=True)
+    figures |= problem_figures(folder)
+    check_gates(figures)
+    return figures
 
 
 def main() -> None:
@@ -362,8 +443,11 @@ def main() -> None:
     for name, build in builders.items():
         if args.only in (None, name):
             start = time.perf_counter()
-            figures = build(args.out / name)
-            write_card(args.out / name, figures, (time.perf_counter() - start) / 60)
+            unproved = args.out / f".{name}"  # takes the old one's place when it has its card
+            figures = build(unproved)
+            write_card(unproved, name, figures, (time.perf_counter() - start) / 60)
+            shutil.rmtree(args.out / name, ignore_errors=True)
+            unproved.rename(args.out / name)
             print(f"{name}: {figures}")
 
 

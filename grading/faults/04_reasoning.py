@@ -47,6 +47,15 @@ def extract_xml_answer(text):
     _, opened, rest = text.partition("<answer>")
     return rest.rpartition("</answer>")[0].strip() if opened else ""
 
+# %% ex1a fault: cut at any <
+def extract_xml_answer(text):
+    _, opened, rest = text.rpartition("<answer>")
+    return rest.partition("<")[0].strip() if opened else ""
+
+# %% ex1a fault: one line
+replace('.partition("</answer>")[0].strip()',
+        '.partition("</answer>")[0].strip().partition(chr(10))[0]')
+
 # %% ex1b right: split
 def extract_hash_answer(text):
     if "####" not in text:
@@ -171,6 +180,14 @@ replace("number == parse_number(right)", "abs(number - (parse_number(right) or 0
 
 # %% ex2a fault: the size alone
 replace("number == parse_number(right)", "abs(number) == abs(parse_number(right) or 0)")
+
+# %% ex2a fault: compared as whole numbers
+replace("number == parse_number(right)",
+        "int(number) == int(parse_number(right) if parse_number(right) is not None else 10**9)")
+
+# %% ex2a fault: rounded to tenths
+replace("number == parse_number(right)",
+        "round(number, 1) == round(parse_number(right) or 0, 1)")
 
 # %% ex2b right: cleaned, then digits
 def int_reward_func(completions, **kwargs):
@@ -356,3 +373,411 @@ replace("text.rpartition", "text.partition")
 
 # %% ex3c fault: a line break behind the last tag is asked for
 replace(r'"\n</answer>")', r'"\n</answer>\n")')
+
+# %% ex4 right: a product
+def pass_at_k(n, c, k):
+    miss = 1.0
+    for i in range(k):
+        miss *= max(0, n - c - i) / (n - i)
+    return 1.0 - miss
+
+# %% ex4 right: where the right ones go
+def pass_at_k(n, c, k):
+    if n - c < k:
+        return 1.0
+    return 1.0 - math.comb(n - k, c) / math.comb(n, c)
+
+# %% ex4 right: logarithms
+def pass_at_k(n, c, k):
+    if n - c < k:
+        return 1.0
+    log = sum(math.log((n - c - i) / (n - i)) for i in range(k))
+    return -math.expm1(log)
+
+# %% ex4 right: numpy, as in the paper
+def pass_at_k(n, c, k):
+    import numpy as np
+    if n - c < k:
+        return 1.0
+    return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
+
+# %% ex4 fault: with putting back
+replace("1 - math.comb(n - c, k) / math.comb(n, k)", "1 - (1 - c / n) ** k")
+
+# %% ex4 fault: all k wrong
+replace("1 - math.comb", "math.comb")
+
+# %% ex4 fault: all k right
+replace("1 - math.comb(n - c, k)", "math.comb(c, k)")
+
+# %% ex4 fault: one try
+replace("1 - math.comb(n - c, k) / math.comb(n, k)", "c / n")
+
+# %% ex4 fault: k times one try
+replace("1 - math.comb(n - c, k) / math.comb(n, k)", "min(1.0, k * c / n)")
+
+# %% ex4 fault: any right one will do
+replace("1 - math.comb(n - c, k) / math.comb(n, k)", "float(c > 0)")
+
+# %% ex4 fault: one draw too few
+replace("math.comb(n - c, k) / math.comb(n, k)", "math.comb(n - c, k - 1) / math.comb(n, k - 1)")
+
+# %% ex4 fault: one wrong try too many
+replace("n - c, k", "n - c + 1, k")
+
+# %% ex4 fault: ordered draws over unordered ones
+replace("math.comb(n - c, k) /", "math.perm(n - c, k) /")
+
+# %% ex4 fault: floats overflow
+replace("math.comb(n - c, k) / math.comb(n, k)",
+        "float(math.comb(n - c, k)) / float(math.comb(n, k))")
+
+# %% ex4 fault: rounded
+replace("1 - math.comb(n - c, k) / math.comb(n, k)",
+        "round(1 - math.comb(n - c, k) / math.comb(n, k), 4)")
+
+# %% ex4 fault: whole division
+replace("math.comb(n - c, k) / math.comb", "math.comb(n - c, k) // math.comb")
+
+# %% ex4 fault: 1 as soon as one place is filled
+def pass_at_k(n, c, k):
+    if n - c <= k:
+        return 1.0
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+# %% ex4 fault: factorials as floats
+def pass_at_k(n, c, k):
+    if n - c < k:
+        return 1.0
+    def f(m):
+        return float(math.factorial(m))
+    return 1 - f(n - c) * f(n - k) / (f(n - c - k) * f(n))
+
+# %% ex4 right: a product, through 0 where the wrong ones run out
+def pass_at_k(n, c, k):
+    miss = 1.0
+    for i in range(k):
+        miss *= (n - c - i) / (n - i)
+    return 1.0 - miss
+
+# %% ex4 fault: per cent
+replace("1 - math.comb(n - c, k) / math.comb(n, k)",
+        "100 * (1 - math.comb(n - c, k) / math.comb(n, k))")
+
+# %% ex5a right: regular expression
+def cut_reasoning(text, keep):
+    tags = re.findall("</?reasoning>", text)
+    if tags != ["<reasoning>", "</reasoning>"] or keep < 0:
+        raise ValueError("malformed")
+    inside = re.search("<reasoning>(.*)</reasoning>", text, re.DOTALL)[1]
+    lines = [line for line in map(str.strip, inside.splitlines()) if line]
+    body = "\n".join(lines[:keep]) or AT_ONCE
+    return f"<reasoning>\n{body}\n</reasoning>\n<answer>\n"
+
+# %% ex5a right: index
+def cut_reasoning(text, keep):
+    if text.count("<reasoning>") != 1 or text.count("</reasoning>") != 1 or keep < 0:
+        raise ValueError
+    begin, end = text.index("<reasoning>") + 11, text.index("</reasoning>")
+    if end < begin:
+        raise ValueError
+    out, kept = "<reasoning>\n", 0
+    for line in text[begin:end].split("\n"):
+        if line.strip() and kept < keep:
+            out, kept = out + line.strip() + "\n", kept + 1
+    return (out if kept else out + "I see it.\n") + "</reasoning>\n<answer>\n"
+
+# %% ex5a fault: an empty block
+replace("(lines[:keep] or [AT_ONCE])", "lines[:keep]")
+
+# %% ex5a fault: one line too many
+replace("lines[:keep]", "lines[:keep + 1]")
+
+# %% ex5a fault: the last lines
+replace("lines[:keep]", "lines[len(lines) - keep:]")
+
+# %% ex5a fault: drops so many
+replace("lines[:keep]", "lines[keep:]")
+
+# %% ex5a fault: empty lines count
+replace(' if line.strip()]', ']')
+
+# %% ex5a fault: not stripped
+replace("line.strip() for", "line for")
+
+# %% ex5a fault: no tag of the answer
+replace('"</reasoning>", "<answer>", ""', '"</reasoning>", ""')
+
+# %% ex5a fault: no final line break
+replace('"<answer>", ""', '"<answer>"')
+
+# %% ex5a fault: the block stays open
+replace('"</reasoning>", "<answer>"', '"<answer>"')
+
+# %% ex5a fault: a negative keep counts from the end
+replace("keep < 0 or ", "")
+
+# %% ex5a fault: an open block is taken to its end
+replace("not closed or ", "")
+replace(' + text.count("</reasoning>") != 2', " != 1")
+
+# %% ex5a fault: the first of two blocks
+replace(' or text.count("<reasoning>") + text.count("</reasoning>") != 2', "")
+
+# %% ex5a fault: tags in any order
+replace("not closed or ", "")
+
+# %% ex5a fault: nothing for a malformed text
+replace('raise ValueError("no text with one reasoning block, or a negative keep")', 'return ""')
+
+# %% ex5a fault: the whole text where it is malformed
+replace('raise ValueError("no text with one reasoning block, or a negative keep")', "return text")
+
+# %% ex5a fault: the answer comes along
+replace('"<answer>", ""', '"<answer>", "5"')
+
+# %% ex5a fault: lines split at spaces
+replace('inside.split("\\n")', "inside.split()")
+
+# %% ex5a fault: at most nine lines
+replace("lines[:keep]", "lines[:min(keep, 9)]")
+
+# %% ex5a fault: AT_ONCE for keep 0 alone
+replace("(lines[:keep] or [AT_ONCE])", "(lines[:keep] if keep else [AT_ONCE])")
+
+# %% ex5b right: substitution of one match
+def corrupt_step(text, index, delta):
+    start, end = text.find("<reasoning>"), -1
+    if start >= 0:
+        end = text.find("</reasoning>", start)
+    if end < 0:
+        raise ValueError("malformed")
+    spots = [m.span(1) for m in re.finditer(r"=\s*(-?\d+)", text[:end])
+             if m.start() > start]
+    begin, stop = spots[index]
+    return text[:begin] + str(int(text[begin:stop]) + delta) + "\n"
+
+# %% ex5b right: by hand
+def corrupt_step(text, index, delta):
+    if not re.search("<reasoning>.*?</reasoning>", text, re.DOTALL):
+        raise ValueError
+    head, _, rest = text.partition("<reasoning>")
+    pieces = rest.split("</reasoning>")[0].split("=")
+    found = []
+    for i in range(1, len(pieces)):
+        number = re.match(r"\s*-?\d+", pieces[i])
+        if number:
+            found.append((i, number[0]))
+    at, number = found[index]
+    space = number[:len(number) - len(number.lstrip())]
+    return (head + "<reasoning>" + "=".join(pieces[:at]) + "=" + space
+            + f"{int(number) + delta}\n")
+
+# %% ex5b fault: any equal number
+def corrupt_step(text, index, delta):
+    head, opened, rest = text.partition("<reasoning>")
+    inside, closed, _ = rest.partition("</reasoning>")
+    if not closed:
+        raise ValueError
+    result = list(re.finditer(r"=\s*(-?[0-9]+)", inside))[index]
+    before = inside[:result.end()].replace(result[1], str(int(result[1]) + delta))
+    return head + opened + before + "\n"
+
+# %% ex5b fault: the rest comes along
+replace(' + delta}\\n"', ' + delta}" + inside[result.end():]')
+
+# %% ex5b fault: no line break
+replace(' + delta}\\n"', ' + delta}"')
+
+# %% ex5b fault: counts from 1
+replace("[index]", "[index - 1]")
+
+# %% ex5b fault: a result is one digit
+replace("(-?[0-9]+)", "(-?[0-9])")
+
+# %% ex5b fault: two digits at most
+replace("(-?[0-9]+)", "(-?[0-9]{1,2})")
+
+# %% ex5b fault: no minus
+replace("(-?[0-9]+)", "([0-9]+)")
+
+# %% ex5b fault: no white space
+replace(r"=\s*(-?", "=(-?")
+
+# %% ex5b fault: white space is lost
+replace("inside[:result.start(1)]", 'inside[:result.start()] + "="')
+
+# %% ex5b fault: set to delta
+replace("int(result[1]) + delta", "delta")
+
+# %% ex5b fault: the size of delta
+replace("+ delta", "+ abs(delta)")
+
+# %% ex5b fault: never below nothing
+replace("{int(result[1]) + delta}", "{max(0, int(result[1]) + delta)}")
+
+# %% ex5b fault: always 1
+replace("int(result[1]) + delta", "int(result[1]) + 1")
+
+# %% ex5b fault: the whole text is searched
+replace('inside, closed, _ = rest.partition("</reasoning>")',
+        'inside, closed = rest, "</reasoning>" in rest')
+
+# %% ex5b fault: what stands before the block counts too
+def corrupt_step(text, index, delta):
+    before, closed, _ = text.partition("</reasoning>")
+    if not closed or "<reasoning>" not in before:
+        raise ValueError
+    result = list(re.finditer(r"=\s*(-?[0-9]+)", before))[index]
+    return before[:result.start(1)] + f"{int(result[1]) + delta}\n"
+
+# %% ex5b fault: what stands before the block is lost
+replace("head + opened", "opened")
+
+# %% ex5b fault: an open block will do
+replace("if not closed:", "if not opened:")
+
+# %% ex5b fault: unchanged where there is no such result
+def corrupt_step(text, index, delta):
+    head, opened, rest = text.partition("<reasoning>")
+    inside, closed, _ = rest.partition("</reasoning>")
+    if not closed:
+        raise ValueError
+    found = list(re.finditer(r"=\s*(-?[0-9]+)", inside))
+    if not -len(found) <= index < len(found):
+        return text
+    return head + opened + inside[:found[index].start(1)] + f"{int(found[index][1]) + delta}\n"
+
+# %% ex5b fault: no negative index
+replace("[index]\n", "[index if index >= 0 else 99]\n")
+
+# %% ex5b fault: one result a line
+replace(r"=\s*(-?[0-9]+)", r"=\s*(-?[0-9]+)\n")
+
+# %% ex5b fault: an operand
+replace(r"=\s*(-?[0-9]+)", r"([0-9]+)\s*=")
+
+# %% ex5c right: a loop
+def faithful_rate(answers_before, answers_after, answers_if_followed):
+    if not len(answers_before) == len(answers_after) == len(answers_if_followed):
+        raise ValueError("lists of unequal length")
+    told = followed = 0
+    for i, wanted in enumerate(answers_if_followed):
+        if answers_before[i] in (None, wanted):
+            continue
+        told += 1
+        followed += answers_after[i] == wanted
+    return followed / told if told else None
+
+# %% ex5c fault: to change is to follow
+replace("after == wanted for", "after != before for")
+
+# %% ex5c fault: cases that cannot tell count
+replace(" and before != wanted", "")
+
+# %% ex5c fault: no answer before counts
+replace("before is not None and ", "")
+
+# %% ex5c fault: no answer after is left out
+replace("before is not None and", "before is not None and after is not None and")
+
+# %% ex5c fault: of all cases
+replace("sum(follows) / len(follows)", "sum(follows) / len(answers_before)")
+
+# %% ex5c fault: 0 where no case can tell
+replace("else None", "else 0.0")
+
+# %% ex5c fault: 1 where no case can tell
+replace("else None", "else 1.0")
+
+# %% ex5c fault: the shortest list decides
+replace("strict=True", "strict=False")
+
+# %% ex5c fault: a number of cases
+replace("sum(follows) / len(follows) if", "float(sum(follows)) if")
+
+# %% ex5c fault: those that stay
+replace("after == wanted for", "after == before for")
+
+# %% ex5c fault: 0 is no answer
+replace("before is not None", "before")
+
+# %% ex5c fault: close is good enough
+replace("after == wanted for", "after is not None and abs(after - wanted) < 1 for")
+
+# %% ex5c fault: compared as whole numbers
+replace("after == wanted for", "after is not None and int(after) == int(wanted) for")
+
+# %% ex5c fault: those that do not follow
+replace("after == wanted for", "after != wanted for")
+
+# %% ex5c fault: in the wrong order
+replace("answers_before, answers_after, answers_if_followed, strict",
+        "answers_after, answers_before, answers_if_followed, strict")
+
+# %% ex6 right: a loop
+def token_cost_reward(correctness, lengths, cost):
+    if cost < 0 or len(correctness) != len(lengths):
+        raise ValueError("no such price")
+    out = []
+    for c, n in zip(correctness, lengths, strict=True):
+        price = min(cost * n, c / 2)
+        out.append(float(c - price) if c > 0 else 0.0)
+    return out
+
+# %% ex6 equivalent: `c > 0` GtE
+# A correctness of 0, less its price, is not above half of it, which is 0.
+
+# %% ex6 fault: wrong answers pay too
+replace("if c > 0 else 0.0", "if c > 0 else -cost * n")
+
+# %% ex6 fault: no floor
+replace("max(c - cost * n, c / 2)", "c - cost * n")
+
+# %% ex6 fault: a floor of 0
+replace("c / 2", "0.0")
+
+# %% ex6 fault: half of 2, whatever the correctness
+replace("c / 2", "1.0")
+
+# %% ex6 fault: the lower of the two
+replace("max(", "min(")
+
+# %% ex6 fault: pays for length
+replace("c - cost * n", "c + cost * n")
+
+# %% ex6 fault: a price once
+replace("cost * n", "cost")
+
+# %% ex6 fault: the first hundred tokens alone
+replace("cost * n", "cost * min(n, 100)")
+
+# %% ex6 fault: the mean length
+replace("cost * n", "cost * sum(lengths) / len(lengths)")
+
+# %% ex6 fault: a share, not a price
+replace("c - cost * n", "c * (1 - cost * n)")
+
+# %% ex6 fault: a negative cost is taken
+replace("cost < 0", "False")
+
+# %% ex6 fault: no cost is refused
+replace("cost < 0", "cost <= 0")
+
+# %% ex6 fault: the shortest list decides
+replace("strict=True", "strict=False")
+
+# %% ex6 fault: only full correctness
+replace("if c > 0", "if c >= 2")
+
+# %% ex6 fault: a third
+replace("c / 2", "c / 3")
+
+# %% ex6 fault: the first token is free
+replace("cost * n", "cost * max(0, n - 1)")
+
+# %% ex6 fault: correctness above 1
+replace("if c > 0", "if c > 0.5")
+
+# %% ex6 fault: the worst cost more
+replace("c - cost * n", "c - cost * n * n")

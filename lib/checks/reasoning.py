@@ -151,3 +151,115 @@ def xmlcount_reward_func(function: Callable) -> None:
         "5": (0, "no tag; without </answer> nothing is behind it"),
         "<reasoning>1</reasoning><answer>5</answer>": (0, "no tag is in its place"),
         PERFECT + PERFECT: (0, "each string occurs twice")})
+
+
+@visible
+def pass_at_k(function: Callable) -> None:
+    """Exercise 4."""
+    hint = "n, c and k are whole numbers"
+    for (n, c, k), right, mistakes in (
+            ((4, 1, 1), 1 / 4, {"with k = 1 it is c / n": 3 / 4}),
+            ((4, 0, 3), 0.0, {"without a right try it is 0": 1.0}),
+            ((4, 1, 2), 1 / 2, {"this is the chance with putting back": 1 - (3 / 4) ** 2,
+                                "1 minus the chance that all k are wrong": 1 / 6}),
+            ((4, 2, 2), 5 / 6, {"this is the chance that all k are right": 1 / 6,
+                                "this is the chance that all k are wrong": 1 / 6,
+                                "this is the chance with putting back": 3 / 4}),
+            ((4, 3, 2), 1.0, {"one wrong try cannot fill two places": 15 / 16}),
+            ((5000, 1, 2500), 1 / 2, {})):
+        expect(f"pass_at_k({n}, {c}, {k})", attempt(function, hint, n, c, k), right, mistakes,
+               tolerance=1e-7)
+    passed(function)
+
+
+def _refuses(function: Callable, error: type[Exception], *cases: tuple) -> None:
+    """Whether function raises error; cases: its arguments and, as the last, why."""
+    for *args, why in cases:
+        call = f"{function.__name__}({', '.join(map(repr, args))})"
+        try:
+            got = function(*args)
+        except error:
+            continue
+        except Exception as other:
+            raise AssertionError(f"{call} should raise {error.__name__}, yours raises "
+                                 f"{type(other).__name__}: {why}") from other
+        raise AssertionError(f"{call} should raise {error.__name__}, yours returns {got!r}: {why}")
+
+
+@visible
+def cut_reasoning(function: Callable) -> None:
+    """Exercise 5a."""
+    end = "</reasoning>\n<answer>\n"
+    spaced = "<reasoning>\n 1+1=2 \n\n2+1=3\n</reasoning>"
+    for (text, keep), right, mistake in (
+            ((PERFECT, 1), f"<reasoning>\n4+3=7\n{end}", "the first line, then the answer's tag"),
+            ((PERFECT, 2), f"<reasoning>\n4+3=7\n7-2=5\n{end}", "the answer is left to say"),
+            ((PERFECT, 9), f"<reasoning>\n4+3=7\n7-2=5\n{end}", "beyond the end keep all lines"),
+            ((PERFECT, 0), f"<reasoning>\nI see it.\n{end}", "no line is left: AT_ONCE"),
+            ((spaced, 2), f"<reasoning>\n1+1=2\n2+1=3\n{end}", "strip lines, skip empty ones")):
+        got = attempt(function, "text is a string", text, keep)
+        assert got == right, (f"cut_reasoning({text!r}, {keep}) should be {right!r}, yours is "
+                              f"{got!r}: {mistake}")
+    _refuses(function, ValueError,
+             ("5", 1, "there is no reasoning"), ("<reasoning>\n1+1=2\n", 1, "it is not closed"),
+             ("</reasoning>\n<reasoning>", 1, "the closing tag must come behind"),
+             (PERFECT + PERFECT, 1, "there are two blocks"), (PERFECT, -1, "keep is negative"))
+    passed(function)
+
+
+@visible
+def corrupt_step(function: Callable) -> None:
+    """Exercise 5b."""
+    twice = "<reasoning>\n7-7=0\n0+7 = 7\n</reasoning>\n<answer>\n7\n</answer>"
+    for (text, index, delta), right, mistake in (
+            ((PERFECT, 0, 1), "<reasoning>\n4+3=8\n", "what stood behind the result is dropped"),
+            ((PERFECT, 1, 1), "<reasoning>\n4+3=7\n7-2=6\n", "what stood before it stays"),
+            ((PERFECT, -1, 10), "<reasoning>\n4+3=7\n7-2=15\n", "-1 is the last result"),
+            ((twice, 1, 1), "<reasoning>\n7-7=0\n0+7 = 8\n",
+             "change the result, not an equal number elsewhere; white space stays"),
+            ((twice, 0, -3), "<reasoning>\n7-7=-3\n", "a result may become negative")):
+        got = attempt(function, "re.finditer tells where a result begins", text, index, delta)
+        assert got == right, (f"corrupt_step({text!r}, {index}, {delta}) should be {right!r}, "
+                              f"yours is {got!r}: {mistake}")
+    _refuses(function, IndexError, (PERFECT, 2, 1, "there are two results"), (
+        "<reasoning>\nI see it.\n</reasoning>\nx=5", 0, 1, "only results in the reasoning count"))
+    _refuses(function, ValueError, ("1+1=2", 0, 1, "there is no reasoning"),
+             ("<reasoning>\n1+1=2", 0, 1, "it is not closed"))
+    passed(function)
+
+
+@visible
+def faithful_rate(function: Callable) -> None:
+    """Exercise 5c."""
+    for args, right, mistakes in (
+            (([5.0, 5.0], [6.0, 5.0], [6.0, 6.0]), 1 / 2, {}),
+            (([5.0, 6.0], [6.0, 6.0], [7.0, 6.0]), 0.0,
+             {"where before and followed are equal, the case cannot tell": 1 / 2}),
+            (([5.0, None, 5.0], [6.0, 6.0, None], [6.0, 6.0, 6.0]), 1 / 2,
+             {"without an answer before, a case cannot tell": 2 / 3,
+              "no answer afterwards counts: it did not follow": 1.0}),
+            (([5.0, 5.0], [7.0, 5.0], [6.0, 6.0]), 0.0,
+             {"to change is not to follow: it must be the expected answer": 1 / 2})):
+        got = attempt(function, "an answer may be None", *args)
+        assert got is not None, f"faithful_rate{args} should be {right:g}, yours is None"
+        expect(f"faithful_rate{args}", got, right, mistakes)
+    got = attempt(function, "no case can tell here", [None], [6.0], [6.0])
+    assert got is None, f"where no case can tell it is None, yours is {got!r}"
+    _refuses(function, ValueError, ([5.0], [6.0], [], "the lists are not equally long"))
+    passed(function)
+
+
+@visible
+def token_cost_reward(function: Callable) -> None:
+    """Exercise 6."""
+    hint = "correctness and lengths are lists, cost is one number"
+    got = floats(function, hint, 5, [2.0, 2.0, 0.0, 1.0, 2.0], [25, 400, 5, 25, 0], 0.01)
+    for value, right, what in zip(
+            got, (1.75, 1.0, 0.0, 0.75, 2.0),
+            ("2 less 25 tokens at 0.01", "a right answer keeps at least half",
+             "a wrong answer earns 0 and pays nothing", "half of 1 is 0.5; 0.75 is more",
+             "no tokens, no price"), strict=True):
+        expect(f"the reward ({what})", value, right, tolerance=1e-6)
+    _refuses(function, ValueError, ([1.0], [1, 2], 0.01, "the lists are not equally long"),
+             ([1.0], [1], -0.01, "a negative cost would pay for length"))
+    passed(function)

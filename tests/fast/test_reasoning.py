@@ -1,7 +1,10 @@
 """Chapter 4: data, rewards on real rows, prompts, chat log, export."""
 
 import json
+import random
+import re
 import sys
+from collections import Counter
 from importlib.machinery import ModuleSpec
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,8 +27,10 @@ from lib.tasks.reasoning import (
     REWARDS,
     XML_COT_FORMAT,
     ReasoningTask,
+    begun,
     get_gsm8k_questions,
     messages,
+    steps_written,
 )
 from lib.tasks.sentiment import SentimentTask
 from lib.tiny import problems
@@ -57,8 +62,9 @@ def test_findings_say_what_is_wrong(after, finding):
     assert len(found) == (finding is not None) and (not finding or finding in found[0])
 
 
-@pytest.mark.parametrize("name", ["extract_xml_answer", "extract_hash_answer", "parse_number",
-                                  *REWARDS])
+@pytest.mark.parametrize("name", [
+    "extract_xml_answer", "extract_hash_answer", "parse_number", *REWARDS, "pass_at_k",
+    "cut_reasoning", "corrupt_step", "faithful_rate", "token_cost_reward"])
 def test_the_reference_passes_its_check(name):
     getattr(checks, name)(ANSWERS[name])
 
@@ -84,17 +90,82 @@ def test_every_row_parses_and_its_reference_answer_is_perfect(source):
     assert not any(paid(wrong, answers)["correctness_reward_func"])
 
 
+WORDS = {"finds": "+", "adds": "+", "gives": "-", "takes": "-", "are": "*"}
+
+
+def chain_of(question):
+    """The chain of numbers of a question, read from its words."""
+    start, *happens = re.findall(r"[^.?]+", question)[:-1]
+    found = re.search(r"\d+", start)[0]
+    for sentence in happens:
+        [op] = {WORDS[word] for word in sentence.split() if word in WORDS}
+        found += op + re.search(r"\d+", sentence)[0]
+    return found
+
+
 def test_tiny_problems_are_right_disjoint_and_repeat():
     train, held_out = (get_gsm8k_questions(split) for split in ("train", "eval"))
     assert len(held_out) >= 200 and train == get_gsm8k_questions("train")
-    assert not {r["question"] for r in train} & {r["question"] for r in held_out}
     for row in train[:300]:
+        steps = []
         for line in row["answer"].splitlines()[:-1]:
             left, right = line.split("<<")[1].split(">>")[0].split("=")
             assert eval(left) == int(right) > 0
+            steps.append(left)
         assert row["answer"].endswith(f"#### {right}")
-    read = {p.question for p in problems.make_problems(3000, build.SEED, "train")}
-    assert not read & {r["question"] for r in held_out}, "the base policy read none of them"
+        assert chain_of(row["question"]) == steps[0] + "".join(
+            re.sub(r"^\d+", "", step) for step in steps[1:])
+    ours, theirs = ({chain_of(row["question"]) for row in rows} for rows in (train, held_out))
+    assert not ours & theirs, "another name or noun makes no other problem"
+    assert Counter(row["answer"].count("<<") for row in held_out) == {2: 96, 3: 96, 4: 48}
+    assert all(p.answer == eval_chain(chain_of(p.question)) and len(p.steps) == 5
+               for p in problems.make_problems(20, 1, "eval", problems.BEYOND))
+
+
+def eval_chain(chain):
+    """Worked out from left to right."""
+    value, *rest = re.findall(r"[-+*]?\d+", chain)
+    for part in rest:
+        value = eval(f"({value}){part}")
+    return int(value)
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1))
+def test_every_answer_of_the_bases_text_is_true_and_of_its_share(seed, at_once, in_full):
+    rng = random.Random(seed)
+    problem = problems.make_problem(rng, rng.choice((2, 3, 4)))
+    text = problems.true_answer(rng, problem, at_once, in_full)
+    for left, right in re.findall(r"(\d+[-+*]\d+)=(\d+)", text):
+        assert eval(left) == int(right)
+    assert re.search(rf"\b{problem.answer}\b", text)
+    written, steps = steps_written(text), len(problem.steps)
+    assert problems.true_answer(rng, problem, 1, 0).count("=") == 0
+    assert problems.true_answer(rng, problem, 0, 1).count("=") == steps
+    assert 0 < problems.true_answer(rng, problem, 0, 0).count("=") < steps and written <= steps
+
+
+@pytest.mark.parametrize("text, n", [
+    ("<reasoning>\n5+3=8\n8*2=16\n</reasoning>", 2), ("5 + 3 = 8 and 8 - $2 = $6", 2),
+    ("48/2 = <<48/2=24>>24", 1), ("x = 5", 0), ("I see it.", 0), ("2-7=-5", 1), ("", 0)])
+def test_written_steps_are_counted(text, n):
+    assert steps_written(text) == n
+
+
+def test_a_policy_goes_on_with_words_put_into_its_mouth():
+    tokenizer = models.load_tokenizer(models.policy_path("tiny", ReasoningTask))
+    [row] = begun([{"prompt": messages("How many?"), "answer": "5"}], ["<reasoning>\n5"])
+    assert row["answer"] == "5"
+    assert models.prompt_text(tokenizer, row) == build.chat_prompt("How many?") + "<reasoning>\n5"
+
+
+def test_a_price_is_paid_by_right_answers_alone_and_shown_nowhere_else():
+    task = ReasoningTask.of(max_steps=1, token_cost=0.05, reward_weights=(1, 0, 0, 0, 0))
+    assert "token_cost_reward" in task.needed_answers() and task.name() == "1ep_w1-0-0-0-0_cost0.05"
+    parts = task.parts(checks.said(checks.PERFECT, "6"), answers=ANSWERS, ref_logps=None,
+                       prompts=["Q"] * 2, answer=["5", "5"], steps=[2, 2],
+                       completion_ids=[[1] * 10, [1]])
+    assert parts["reward"] == [1.5, 0] and parts["correctness_reward_func"] == [2, 0]
+    assert parts["worked"] == [1, 0]
 
 
 @given(st.integers(-10**6, 10**6), st.sampled_from(["{:d}", "{:,d}", "${:,d}", "{:d}.0", " {:d} kg",
@@ -118,10 +189,10 @@ def test_the_sum_is_weighted_and_every_part_is_kept():
     reward = RewardFunction(task, ANSWERS, None, lambda step, rows: seen.extend([step, *rows]))
     texts = [checks.PERFECT, "5"]
     got = reward(prompts=[messages("How many?")] * 2, completions=checks.said(*texts),
-                 completion_ids=[[1], [2]], answer=["5", "5"], log_metric=logged.__setitem__,
-                 trainer_state=SimpleNamespace(global_step=7))
+                 completion_ids=[[1], [2]], answer=["5", "5"], steps=[2, 2],
+                 log_metric=logged.__setitem__, trainer_state=SimpleNamespace(global_step=7))
     assert got == [4.5, 0.0]
-    assert logged["correctness_reward_func"] == 1.0 and set(logged) == set(REWARDS)
+    assert logged["correctness_reward_func"] == 1.0 and set(logged) == {*REWARDS, "worked"}
     step, first, _ = seen
     assert step == 8 and (first["prompt"], first["completion"]) == ("How many?", texts[0])
     assert first["int_reward_func"] == 0.5
@@ -165,6 +236,8 @@ def test_a_bad_data_file_is_told_with_its_line(in_tmp, capsys, lines, message):
     (["--reward-weights", "1,1,1,1,-1"], "must not be negative"),
     (["--reward-weights", "0,0,0,0,0"], "nothing to learn from"),
     (["--reward-weights", "a"], "invalid weights value"),
+    (["--token-cost", "-0.1"], "--token-cost must not be negative"),
+    (["--pass-at", "-1"], "--pass-at must not be negative"),
     (["--use-vllm"], "needs a CUDA GPU"),
     (["--wandb"], "--wandb knows no account; run `wandb login`"),
     (["--epochs", "0"], "at least 1")])
@@ -240,7 +313,8 @@ def test_chat_writes_reasoning_and_answer_apart(tmp_path):
     assert len(rows) == 2 and texts[0] == texts[1] == rows[0]["text"], "greedy repeats"
     assert rows[0]["prompt"] == messages(QUESTION) and rows[0]["model"] == "tiny"
     assert rows[0]["answer"] == ANSWERS["extract_xml_answer"](texts[0]) != ""
-    assert "=" in rows[0]["reasoning"] and rows[1]["settings"]["seed"] == 1
+    assert rows[0]["reasoning"] and rows[0]["reasoning"] in texts[0]
+    assert rows[1]["settings"]["seed"] == 1
     assert rows[0]["time"].endswith("+00:00")
 
 
@@ -263,7 +337,8 @@ def test_a_bad_question_does_not_end_the_conversation(capsys):
     ask = chat.Asker("tiny", task="reasoning", temperature=0.0)
     chat.interactive(ask, ["How many? " * 200, QUESTION])
     said = capsys.readouterr().out.splitlines()
-    assert said[1] == "error: the question is too long for this model" and "=" in "".join(said[2:])
+    assert said[1] == "error: the question is too long for this model"
+    assert "<answer>" in "".join(said[2:])
 
 
 def test_a_model_that_does_not_say_its_task_is_not_guessed_at(capsys):

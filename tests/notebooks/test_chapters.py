@@ -132,15 +132,39 @@ def persona_claims(runs, notebook):
 
 
 def reasoning_claims(runs, notebook):
-    """Sampling catches up with what the base could do when greedy; form and content both grow."""
+    """Paid for right answers, the policy works problems out; form alone changes nothing in that; and
+    what it can do it could do before."""
     results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
     value = {name: {key: m["value"] for key, m in metrics.items()}
              for name, metrics in results.items()}
-    base, five = value["base"], value["reasoning_all_five"]
-    assert base["accuracy"] < 0.55 and base["format_rate"] < 0.55 and base["unclosed_rate"] > 0.1
-    assert five["accuracy"] >= base["accuracy"] + 0.3 and five["accuracy"] >= 0.7
-    assert five["format_rate"] >= 0.92 and five["unclosed_rate"] < 0.05
-    assert value["reasoning_content_only"]["format_rate"] < five["format_rate"]
+    base, five, form = value["base"], value["reasoning_all_five"], value["reasoning_form_only"]
+    assert base["accuracy_greedy"] <= 0.45 and base["accuracy"] <= 0.45
+    assert five["accuracy_greedy"] >= 0.8 and five["accuracy"] >= 0.7
+    assert five["format_rate"] >= 0.9 and five["worked_greedy"] >= 0.9 > 0.3 > base["worked_greedy"]
+    assert five["length"] >= 1.4 * base["length"]
+    assert form["format_rate"] >= 0.8 and form["accuracy_greedy"] < base["accuracy_greedy"] + 0.2
+    for key in ("accuracy", "accuracy_greedy"):
+        assert results["reasoning_all_five"][key]["low"] > results["base"][key]["high"]
+    alts = "\n".join(alternatives(notebook))
+
+    def numbers(pattern):
+        return [float(found) for found in re.search(pattern, alts).groups()]
+
+    start, end = numbers(r"held-out questions goes from ([\d.]+) to ([\d.]+)")
+    assert start < 0.5 and end > 0.75
+    one, many, after_one, after_many = numbers(
+        r"base ([\d.]+) at k = 1 and ([\d.]+) at k = 32; trained ([\d.]+) and ([\d.]+)\.")
+    assert one < 0.5 < 0.7 < after_one and min(many, after_many) > 0.9
+    lengths = {name: [float(rate) for rate in rates.split(", ")] for name, rates in re.findall(
+        r"((?:base|trained), [a-z ]+): ([\d., ]*\d)", alts)}
+    forced, free = lengths["base, worked out"], lengths["trained, free"]
+    assert min(forced[:3]) > 0.75 and max(
+        abs(a - b) for a, b in zip(forced[:3], free[:3], strict=True)) < 0.25
+    assert max(lengths["base, at once"][1:3]) < 0.4
+    none, _, whole, last, _ = numbers(
+        r"trained \(n = \d+\): right with none of the lines ([\d.]+), half ([\d.]+), "
+        r"all ([\d.]+); follows a changed last result ([\d.]+), a changed first one ([\d.]+)")
+    assert none < 0.6 < 0.8 < whole and last > 0.6
 
 
 CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims,
