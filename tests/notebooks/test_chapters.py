@@ -95,12 +95,21 @@ def sentiment_claims(runs, notebook):
 
 
 def grpo_claims(runs, notebook):
-    """Both loops learn alike; the loss starts at 0 and rises; noise pushes at full size."""
+    """Baselines take noise away, and only the group's factor or its spread moves the aim; both
+    loops learn alike; the loss starts at 0 and rises; noise pushes at full size."""
     alts = "\n".join(alternatives(notebook))
 
     def numbers(pattern):
         return [float(value) for value in re.search(pattern, alts).groups()]
 
+    noise, shrink, degrees = numbers(
+        r"the noise is (\d+) times that of leave-one-out.*group mean is ([\d.]+) times it, and over "
+        r"the spread it points (\d+) degrees off")
+    assert noise >= 5 and abs(shrink - 0.75) < 0.08 and degrees >= 10
+    told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
+    aim = {name: float(times) for name, times in re.findall(
+        r"^ *(.+): ([\d.]+) times the exact gradient", told, re.MULTILINE)}
+    assert abs(aim["leave one out"] - 1) < 0.1 and abs(aim["no baseline"] - 1) < 0.35
     start, mine, trl_start, trl = numbers(
         r"your loop: mean score ([\d.]+) to ([\d.]+).*; TRL: .*?mean score ([\d.]+) to ([\d.]+)")
     assert max(start, trl_start) < 0.35 and min(mine, trl) > 0.65 and abs(mine - trl) < 0.2
