@@ -242,7 +242,7 @@ for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4)):
 # %% [markdown]
 # ### What a baseline does, and what each of them aims at
 #
-# A bandit with six actions, their rewards about 8. For groups of G draws: your estimate without a
+# A bandit with six actions, five of them worth about 3 and a rare one worth 7. For groups of G draws: your estimate without a
 # baseline, with the group's mean, with the mean of the others, and with the group's mean and then
 # divided by the group's standard deviation, as GRPO does. Thousands of groups each. On the left the
 # **noise**: the variance of the estimate over the squared length of its mean, so that a mere factor
@@ -250,15 +250,16 @@ for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4)):
 
 # %%
 BANDIT = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0, -1.5])
-WORTH = torch.tensor([8.2, 8.0, 8.6, 7.6, 8.4, 12.0])
+WORTH = torch.tensor([3.2, 3.0, 3.6, 2.6, 3.4, 7.0])
 EXACT = BANDIT.softmax(0) * (WORTH - (BANDIT.softmax(0) * WORTH).sum())
 
 
-def estimates(kind, size, n=1500):
+def estimates(kind, size, n):
     """n estimates of one kind from groups of so many draws, shape (n, 6)."""
+    drawn = torch.multinomial(BANDIT.softmax(0), n * size, replacement=True,
+                              generator=dice)
     found = []
-    for actions in torch.multinomial(BANDIT.softmax(0), n * size,
-                                     replacement=True, generator=dice).view(n, size):
+    for actions in drawn.view(n, size):
         rewards = WORTH[actions]
         baseline = {"none": 0.0, "others": leave_one_out(rewards, size)}.get(
             kind, rewards.mean())
@@ -270,10 +271,18 @@ def estimates(kind, size, n=1500):
 NAMES = {"none": "no baseline", "mean": "group mean", "others": "leave one out",
          "spread": "mean, over the spread"}
 SIZES = (2, 4, 8, 16)
-DRAWN = {kind: {size: estimates(kind, size, 12000 if size == 4 else 1500)
+DRAWN = {kind: {size: estimates(kind, size, 4000 if size == 4 else 1000)
                 for size in SIZES} for kind in NAMES}
-NOISE = {kind: [float(x.var(0).sum() / x.mean(0).square().sum())
-                for x in by_size.values()] for kind, by_size in DRAWN.items()}
+
+
+def noise(x):
+    """Variance over squared mean; the mean's own error taken off its square."""
+    variance = x.var(0).sum()
+    return float(variance / (x.mean(0).square().sum() - variance / len(x)))
+
+
+NOISE = {kind: [noise(x) for x in by_size.values()]
+         for kind, by_size in DRAWN.items()}
 MEANS = {kind: by_size[4].mean(0) for kind, by_size in DRAWN.items()}
 SHRINK = {kind: float(m @ EXACT / (EXACT @ EXACT)) for kind, m in MEANS.items()}
 ANGLE = {kind: float(torch.cosine_similarity(m, EXACT, dim=0).clamp(max=1)
@@ -290,11 +299,11 @@ plots.show(plots.panels({
     f"leave-one-out meet the exact gradient, the group mean is {SHRINK['mean']:.2f} "
     f"times it, and over the spread it points {ANGLE['spread']:.0f} degrees off."))
 for kind, name in NAMES.items():
-    print(f"{name:>22}: {SHRINK[kind]:.2f} times the exact gradient, "
-          f"{ANGLE[kind]:.0f} degrees off, noise {NOISE[kind][1]:.1f} (G = 4)")
+    print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length along "
+          f"it, {ANGLE[kind]:.0f} degrees off, noise {NOISE[kind][1]:.1f}")
 
 # %% [markdown]
-# - **No baseline** is unbiased, and the noisiest by far: the common 8 in all rewards is pushed around.
+# - **No baseline** is unbiased, and the noisiest by far: the common 3 in all rewards is pushed around.
 # - **Leave one out** is unbiased too, and much less noisy.
 # - **The group's mean** holds my own reward, so it does depend on my action. But look by how much:
 #   with $m$ the mean of all G and $m_{-i}$ that of the others,
@@ -303,7 +312,7 @@ for kind, name in NAMES.items():
 #   takes up the factor.
 # - **Divided by the group's spread**, no constant factor is left: a group with small differences
 #   counts for as much as one with large ones. This estimate aims elsewhere, on purpose: here the rare action
-#   that brings 12 gets less than its due. What one gets for it is a step whose size does not depend on
+#   that brings 7 gets less than its due. What one gets for it is a step whose size does not depend on
 #   the scale of the rewards.
 #
 # ### From here to the loss
