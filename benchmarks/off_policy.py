@@ -20,7 +20,6 @@ from lib.tasks import sentiment
 SEEDS = (1, 2, 3)
 FUNCTIONS = ["sequence_ratio", "clip_fraction", "truncated_weights", "select_alive", "keep_best",
              "dpo_loss"]
-SAMPLERS = ("same", "temperature 0.6")
 EXPERIMENTS = {  # name -> (function, {variant: its settings})
     "reuse": (off_policy.reuse, {"1 update": {"updates": 1}} | {
         f"{updates} updates, {name}": {"updates": updates, "epsilon": epsilon}
@@ -29,14 +28,12 @@ EXPERIMENTS = {  # name -> (function, {variant: its settings})
     "same_rollouts": (off_policy.same_rollouts, {
         method: {"method": method} for method in ("GRPO", "best of 8", "DPO")}),
     "mismatch": (off_policy.mismatch, {
-        f"{sampler}, {level or 'no correction'}": {"sampler": sampler, "level": level}
-        for sampler in SAMPLERS
-        for level in ((None,) if sampler == "same" else (None, "token", "sequence"))}),
+        f"{name}, {level or 'no correction'}": {"temperature": temperature, "level": level}
+        for name, temperature, levels in (
+            ("same", 1.0, (None,)), ("temperature 0.6", 0.6, (None, "token", "sequence")))
+        for level in levels}),
     "budget": (off_policy.budget, {
-        "dynamic sampling": {"dynamic": True}, "every group": {"dynamic": False}}),
-    "level": (off_policy.reuse, {
-        f"{level}, epsilon {epsilon:g}": {"updates": 4, "level": level, "epsilon": epsilon}
-        for level, epsilon in (("sequence", 0.2), ("sequence", 0.02))})}
+        "dynamic sampling": {"dynamic": True}, "every group": {"dynamic": False}})}
 
 
 def rounded(rows: list[dict]) -> list[dict]:

@@ -169,18 +169,16 @@ def rounded(model) -> torch.nn.Module:
     return twin
 
 
-def mismatch(student: Mapping[str, Callable], *, sampler: str, level: str | None, seed: int = 0,
-             batches: int = 10, cap: float = 3.0) -> list[dict]:
+def mismatch(student: Mapping[str, Callable], *, temperature: float, level: str | None,
+             seed: int = 0, batches: int = 10, cap: float = 3.0) -> list[dict]:
     """Training on the tokens of a sampler that is not the policy; a row every second batch.
 
-    sampler: "same", "temperature 0.6" or "rounded weights". level: of ``truncated_weights``,
-    None for no correction.
+    temperature: the sampler's; the policy is trained at 1. level: of ``truncated_weights``, None
+    for no correction.
     """
     learner, rows = Learner(seed), []
     for batch in range(1, batches + 1):
-        rollouts = learner.sample(
-            learner.prompts(), temperature=0.6 if sampler.startswith("temp") else 1.0,
-            sampler=rounded(learner.policy) if sampler.startswith("round") else None)
+        rollouts = learner.sample(learner.prompts(), temperature=temperature)
         pushes = advantages(rollouts.rewards)[:, None]
         if level:
             pushes = pushes * student["truncated_weights"](
@@ -265,8 +263,3 @@ def same_rollouts(student: Mapping[str, Callable], *, method: str, seed: int = 0
 def measured() -> dict:
     """{experiment: {variant: {seed: rows}}} of ``benchmarks.off_policy``."""
     return read_json(RESULTS)["experiments"]
-
-
-def last(runs: list[list[dict]], key: str, n: int = 1) -> list[float]:
-    """Each run's mean of its last n rows."""
-    return [fmean(row[key] for row in rows[-n:]) for rows in runs]

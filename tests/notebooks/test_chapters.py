@@ -170,13 +170,21 @@ def off_policy_claims(runs, notebook):
     dynamic, every = ({key: ends("budget", name, key) for key in ("score", "updates", "kl")}
                       for name in ("dynamic sampling", "every group"))
     assert max(dynamic["score"]) < min(every["score"]) and max(dynamic["kl"]) < min(every["kl"])
-    assert max(dynamic["updates"]) < 0.65 * min(every["updates"])
+    assert max(dynamic["updates"]) < 0.7 * min(every["updates"])
     grpo, best, dpo = ({key: ends("same_rollouts", name, key) for key in ("score", "kl")}
                        for name in ("GRPO", "best of 8", "DPO"))
     for i in range(3):
         assert best["score"][i] > max(grpo["score"][i], dpo["score"][i] - 0.02)
         assert 1.4 < best["kl"][i] / grpo["kl"][i] < 3.1
         assert grpo["kl"][i] < dpo["kl"][i] < best["kl"][i]
+    plain, token, whole = ({key: ends("mismatch", f"temperature 0.6, {level}", key)
+                            for key in ("score", "kl")}
+                           for level in ("no correction", "token", "sequence"))
+    for i in range(3):
+        assert plain["kl"][i] > token["kl"][i] > whole["kl"][i]
+        assert whole["score"][i] < token["score"][i]
+    same = ends("mismatch", "same, no correction", "score")
+    assert sum(plain["score"]) > sum(same) - 0.05
     alts = "\n".join(alternatives(notebook))
     drawn = [float(x) for x in re.search(
         r"at most ([\d.]+) nats with the clip, at least (\d+) without", alts).groups()]
@@ -184,6 +192,11 @@ def off_policy_claims(runs, notebook):
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
     off = {name: float(value) for name, value in re.findall(
         r"^ *(.+): log-probs differ by ([\d.]+) a token", told, re.MULTILINE)}
+    wide, narrow = map(float, re.findall(
+        r"sequence ratio, epsilon \S+: ([\d.]+) of the tokens", told))
+    assert wide < 0.05 and narrow > 0.4
+    cosines = [float(x) for x in re.findall(r"cosine with the exact gradient ([\d.]+)", told)]
+    assert cosines[1] > 0.999 > cosines[2] > cosines[3] > cosines[0]
     assert off["the policy itself"] < 1e-3 < off["weights of eight bits"] < off["temperature 0.6"]
 
 
