@@ -13,19 +13,20 @@
 # %% [markdown]
 # # Chapter 2: open the box
 #
-# In chapter 1 TRL's `GRPOTrainer` did the work. Now you write GRPO yourself: eight short
-# functions of plain tensors, from rewards to a loss. At the end your loss **and its gradient**
-# equal TRL's on the same tensors, and your own loop trains the review policy as TRL does.
+# In chapter 1 TRL's `GRPOTrainer` did the work. Now you write GRPO yourself: ten short
+# functions of plain tensors, from the gradient itself to a loss. At the end your loss **and its
+# gradient** equal TRL's on the same tensors, and your own loop trains the review policy as TRL does.
 #
 # | part | you write | points | minutes |
 # |---|---|---|---|
-# | 1 | advantages from rewards | 15 | 20 |
-# | 2 | log-probs and entropy from logits | 15 | 20 |
+# | 0 | the policy gradient, and a baseline | 15 | 30 |
+# | 1 | advantages from rewards | 10 | 20 |
+# | 2 | log-probs and entropy from logits | 10 | 20 |
 # | 3 | a mean that leaves out padding | 5 | 5 |
 # | 4 | the clipped surrogate | 10 | 20 |
-# | 5 | the KL term | 5 | 10 |
-# | 6 | the loss, in four variants | 20 | 30 |
-# | 7 | one step; then the loop runs | 10 | 20 |
+# | 5 | the KL term, with and without its correction | 10 | 15 |
+# | 6 | the loss, in four variants | 15 | 30 |
+# | 7 | one step; then the loop runs | 5 | 15 |
 # | 8 | five analysis questions | 20 | 30 |
 #
 # Exercises 6 and 7 are built from the earlier ones: a mistake there shows up here again. Solve
@@ -76,6 +77,259 @@ print(preflight.report("02_grpo"))
 #
 # These defaults have moved between releases, so set what matters to you by name.
 #
+# ## 0. Where the gradient comes from
+#
+# A policy *samples* its tokens, and a sample has no derivative. How can a reward push weights at
+# all? The smallest case shows it: one prompt, a completion of one token, V tokens to choose from. A
+# game of one move with chance in it is called a *bandit*, its moves *actions*. The policy is the
+# softmax of V logits $\theta$, and action $a$ brings the reward $r(a)$. We want a larger expected
+# reward
+#
+# $$J(\theta) = \sum_a \pi_\theta(a)\, r(a), \qquad
+# \nabla J = \sum_a \nabla\pi_\theta(a)\, r(a).$$
+#
+# With V = 6 that is a sum of six terms. With all texts of 40 tokens nobody can sum it. But an
+# *average over samples* we can have. The derivative of a logarithm is
+# $\nabla\log\pi = \nabla\pi / \pi$, so $\nabla\pi = \pi\,\nabla\log\pi$, and
+#
+# $$\nabla J = \sum_a \pi_\theta(a)\; r(a)\,\nabla\log\pi_\theta(a)
+# = \mathbb{E}_{a\sim\pi_\theta}\left[\, r(a)\,\nabla\log\pi_\theta(a)\,\right].$$
+#
+# So: draw actions from the policy, and push each one's log-prob up by as much as it was rewarded. That
+# is the **policy gradient**, also called REINFORCE (Williams 1992) or the score-function estimate. We
+# never ask how the reward depends on anything. It may come from a classifier, a compiler or a person.
+#
+# **The baseline.** From every reward one may subtract a number $b$, called the baseline, and the
+# average stays what it is. For the change is
+#
+# $$\mathbb{E}_a\left[b\,\nabla\log\pi(a)\right] = b\sum_a \pi(a)\,\nabla\log\pi(a)
+# = b\sum_a \nabla\pi(a) = b\,\nabla\sum_a \pi(a) = b\,\nabla 1 = 0.$$
+#
+# Probabilities add up to 1 whatever the logits are: pushing *every* action up by the same amount
+# pushes none. In this line $b$ stood in front of the sum, and that is the only condition: **it must not
+# depend on the action that was drawn.** A baseline $b(a)$ stays inside, and what is left is the gradient of
+# $\sum_a\pi(a)\,(r(a) - b(a))$, another goal. That estimate is *biased*: wrong on average, however
+# many samples you take.
+#
+# What is it good for, then? For the *noise*. If all rewards lie between 8 and 9, then without a
+# baseline every drawn action is pushed up hard, and only the average over many draws finds out which
+# deserved it more. With $b = 8.5$ the better ones go up and the worse ones down at once.
+#
+# ### Exercise 0a: `policy_gradient` (10 points, medium, 20 minutes)
+#
+# **Task.** `logits` has shape (V,), `actions` and `rewards` (N,): N draws. `baseline` is a number, or
+# a tensor of shape () or (N,): one number for each draw. Return the estimate, shape (V,): the mean
+# over the draws of (reward - baseline) times the gradient of the drawn action's log-prob with respect
+# to the logits.
+#
+# A baseline of any other shape raises `ValueError`. Shape (V,), a number for each *action*, is the
+# biased one; shape (N, 1) would be broadcast to (N, N) without a word.
+#
+# <details><summary>Hint 1</summary>For a softmax the gradient of log &pi;(a) with respect to the logits
+# is a vector with a 1 at a, minus the probabilities of all V actions.</details>
+# <details><summary>Hint 2</summary><code>torch.nn.functional.one_hot(actions, V)</code> has shape
+# (N, V). Autograd does it as well: the gradient of the mean of (reward - baseline) times the
+# log-prob.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex0a", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 0a
+def policy_gradient(logits, actions, rewards, baseline=0.0):
+    """The score-function estimate of the gradient of the expected reward.
+
+    logits: (V,). actions: (N,) long. rewards: (N,). baseline: a number, or a
+    tensor of shape () or (N,); any other shape raises ValueError.
+    Returns: (V,), the mean over the N draws.
+    """
+    ### BEGIN SOLUTION
+    baseline = torch.as_tensor(baseline, dtype=rewards.dtype)
+    if baseline.shape not in (torch.Size([]), rewards.shape):
+        raise ValueError("the baseline has to be a number, or one number for each draw: one that "
+                         "depends on the action makes the estimate biased")
+    chosen = torch.nn.functional.one_hot(actions, len(logits))
+    scores = chosen - logits.softmax(0)
+    return ((rewards - baseline).unsqueeze(1) * scores).mean(0)
+    ### END SOLUTION
+
+# %% check="ex0a"
+checks.policy_gradient(policy_gradient)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex0a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+_one = policy_gradient(torch.zeros(3), torch.tensor([1]), torch.ones(1), 0.0)
+assert _one.shape == (3,)
+### BEGIN HIDDEN TESTS
+import itertools as _itertools
+
+_gen = torch.Generator().manual_seed(59)
+for _v, _n in ((3, 4), (6, 5), (5, 1), (4, 9)):
+    _logits = 2 * torch.randn(_v, generator=_gen, dtype=torch.float64)
+    _actions = torch.randint(_v, (_n,), generator=_gen)
+    _rewards = 3 * torch.randn(_n, generator=_gen, dtype=torch.float64)
+    _p = _logits.softmax(0)
+    for _base in (0.0, 1.5, -2, torch.tensor(0.7, dtype=torch.float64),
+                  torch.randn(_n, generator=_gen, dtype=torch.float64)):
+        _each = _base.tolist() if getattr(_base, "ndim", 0) else [float(_base)] * _n
+        _want = [sum((float(r) - b) * ((int(a) == j) - float(_p[j]))
+                     for r, a, b in zip(_rewards, _actions, _each)) / _n for j in range(_v)]
+        _got = policy_gradient(_logits, _actions, _rewards, _base)
+        assert _got.shape == (_v,), "one number for each logit"
+        assert all(abs(float(g) - w) < 1e-6 for g, w in zip(_got, _want)), (
+            "the mean over the draws of (reward - baseline) x gradient of the log-prob")
+    for _wrong in (torch.zeros(_v, dtype=torch.float64), torch.zeros(_n, 1, dtype=torch.float64)):
+        try:
+            policy_gradient(_logits, _actions, _rewards, _wrong)
+        except ValueError:
+            continue
+        raise AssertionError("a baseline of a shape other than () or (N,) raises ValueError")
+# The average over all pairs of draws, each with its probability, is the exact gradient.
+_logits = torch.tensor([0.3, -1.0, 0.8], dtype=torch.float64)
+_worth, _p = [2.0, 7.0, -1.0], _logits.softmax(0).tolist()
+_mean = [0.0] * 3
+for _pair in _itertools.product(range(3), repeat=2):
+    _r = torch.tensor([_worth[a] for a in _pair], dtype=torch.float64)
+    _got = policy_gradient(_logits, torch.tensor(_pair), _r, _r.flip(0))  # the other's reward
+    _mean = [m + _p[_pair[0]] * _p[_pair[1]] * float(g) for m, g in zip(_mean, _got)]
+_expected = sum(p * w for p, w in zip(_p, _worth))
+assert all(abs(m - p * (w - _expected)) < 1e-6 for m, p, w in zip(_mean, _p, _worth)), (
+    "the average over all draws is the gradient of the expected reward")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise 0b: `leave_one_out` (5 points, easy, 10 minutes)
+#
+# Which number? Near the expected reward would be good, and we do not know it. The *other* draws of the
+# group do: their mean is close, and it cannot depend on my own action. This is RLOO's baseline (Kool et al.
+# 2019; Ahmadian et al. 2024).
+#
+# **Task.** `rewards` has shape (N,), the G rewards of a group side by side, G at least 2. Return for each
+# the mean of the other G - 1 rewards of its group, shape (N,).
+#
+# <details><summary>Hint</summary>View the rewards as (N / G, G). The sum of the others is the group's
+# sum minus my own.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex0b", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 0b
+def leave_one_out(rewards, num_generations):
+    """For each reward the mean of the others of its group.
+
+    rewards: float tensor, shape (N,), N a multiple of num_generations.
+    Returns: shape (N,), a baseline for each.
+    """
+    ### BEGIN SOLUTION
+    groups = rewards.view(-1, num_generations)
+    others = groups.sum(dim=1, keepdim=True) - groups
+    return (others / (num_generations - 1)).flatten()
+    ### END SOLUTION
+
+# %% check="ex0b"
+checks.leave_one_out(leave_one_out)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex0b", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+assert leave_one_out(torch.tensor([0.0, 1.0]), 2).shape == (2,)
+### BEGIN HIDDEN TESTS
+_gen = torch.Generator().manual_seed(61)
+for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4)):
+    _r = 3 * torch.rand(_groups * _size, generator=_gen, dtype=torch.float64)
+    _kept = _r.clone()
+    _got = leave_one_out(_r, _size)
+    assert _got.shape == _r.shape, "one baseline a reward"
+    for _i, _value in enumerate(_got.tolist()):
+        _start = _i // _size * _size
+        _others = [float(_r[j]) for j in range(_start, _start + _size) if j != _i]
+        assert abs(_value - sum(_others) / len(_others)) < 1e-6, "the mean of the others"
+    assert torch.equal(_r, _kept), "do not change the rewards"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### What a baseline does, and what each of them aims at
+#
+# A bandit with six actions, five of them worth about 3 and a rare one worth 7. For groups of G draws: your estimate without a
+# baseline, with the group's mean, with the mean of the others, and with the group's mean and then
+# divided by the group's standard deviation, as GRPO does. Thousands of groups each. On the left the
+# **noise**: the variance of the estimate over the squared length of its mean, so that a mere factor
+# makes no difference. On the right the **mean** of the estimates for G = 4 beside the exact gradient.
+
+# %%
+BANDIT = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0, -1.5])
+WORTH = torch.tensor([3.2, 3.0, 3.6, 2.6, 3.4, 7.0])
+EXACT = BANDIT.softmax(0) * (WORTH - (BANDIT.softmax(0) * WORTH).sum())
+
+
+def estimates(kind, size, n):
+    """n estimates of one kind from groups of so many draws, shape (n, 6)."""
+    drawn = torch.multinomial(BANDIT.softmax(0), n * size, replacement=True,
+                              generator=dice)
+    found = []
+    for actions in drawn.view(n, size):
+        rewards = WORTH[actions]
+        baseline = {"none": 0.0, "others": leave_one_out(rewards, size)}.get(
+            kind, rewards.mean())
+        one = policy_gradient(BANDIT, actions, rewards, baseline)
+        found.append(one / (rewards.std() + 1e-4) if kind == "spread" else one)
+    return torch.stack(found)
+
+
+NAMES = {"none": "no baseline", "mean": "group mean", "others": "leave one out",
+         "spread": "mean, over the spread"}
+SIZES = (2, 4, 8, 16)
+DRAWN = {kind: {size: estimates(kind, size, 4000 if size == 4 else 1000)
+                for size in SIZES} for kind in NAMES}
+
+
+def noise(x):
+    """Variance over squared mean; the mean's own error taken off its square."""
+    variance = x.var(0).sum()
+    return float(variance / (x.mean(0).square().sum() - variance / len(x)))
+
+
+NOISE = {kind: [noise(x) for x in by_size.values()]
+         for kind, by_size in DRAWN.items()}
+MEANS = {kind: by_size[4].mean(0) for kind, by_size in DRAWN.items()}
+SHRINK = {kind: float(m @ EXACT / (EXACT @ EXACT)) for kind, m in MEANS.items()}
+ANGLE = {kind: float(torch.cosine_similarity(m, EXACT, dim=0).clamp(max=1)
+                     .arccos().rad2deg()) for kind, m in MEANS.items()}
+plots.show(plots.panels({
+    ("Noise of the estimate", "group size G", "variance / squared mean"): {
+        name: (SIZES, NOISE[kind]) for kind, name in NAMES.items()},
+    ("Mean of the estimates, G = 4", "action", "gradient of its logit"): {
+        name: (range(1, 7), MEANS[kind]) for kind, name in NAMES.items()}
+    | {"exact gradient": (range(1, 7), EXACT)}}, style="o", xscale="linear",
+    alt="Left: without a baseline the noise is "
+    f"{NOISE['none'][1] / NOISE['others'][1]:.0f} times that of leave-one-out at "
+    "G = 4; group mean and leave-one-out have the same. Right: no baseline and "
+    f"leave-one-out meet the exact gradient, the group mean is {SHRINK['mean']:.2f} "
+    f"times it, and over the spread it points {ANGLE['spread']:.0f} degrees off."))
+for kind, name in NAMES.items():
+    print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length along "
+          f"it, {ANGLE[kind]:.0f} degrees off, noise {NOISE[kind][1]:.1f}")
+
+# %% [markdown]
+# - **No baseline** is unbiased, and the noisiest by far: the common 3 in all rewards is pushed around.
+# - **Leave one out** is unbiased too, and much less noisy.
+# - **The group's mean** holds my own reward, so it does depend on my action. But look by how much:
+#   with $m$ the mean of all G and $m_{-i}$ that of the others,
+#   $r_i - m = \frac{G-1}{G}\,(r_i - m_{-i})$. The estimate is the unbiased one **times a constant**,
+#   0.75 for G = 4. The direction is right, the noise relative to it is the same, and the learning rate
+#   takes up the factor.
+# - **Divided by the group's spread**, no constant factor is left: a group with small differences
+#   counts for as much as one with large ones. This estimate aims elsewhere, on purpose: here the rare action
+#   that brings 7 gets less than its due. What one gets for it is a step whose size does not depend on
+#   the scale of the rewards.
+#
+# ### From here to the loss
+#
+# A completion is a chain of tokens, and its log-prob is the sum of its tokens' log-probs. So the
+# gradient for a whole completion is $\sum_t (r - b)\,\nabla\log\pi_\theta(x_t)$: every token is
+# pushed by what the completion brought. What GRPO calls the **advantage** $A$ is the $r - b$ of this part,
+# scaled.
+#
+# An optimizer wants no gradient from us but a number to differentiate. Any number with this gradient
+# will do, even if its value means nothing; such a stand-in is called a **surrogate**. The plainest one is
+# $A \log\pi_\theta(x_t)$. GRPO takes another: $A\,\pi_\theta(x_t) / \pi_{\mathrm{old}}(x_t)$, where
+# $\pi_{\mathrm{old}}(x_t)$ is the probability with which the token *was* sampled, a constant. This
+# quotient is the **importance ratio**, "ratio" for short. On fresh samples it is 1, and its gradient is
+# $\nabla\pi/\pi_{\mathrm{old}} = \nabla\log\pi$: the same push. On samples of an earlier policy it is not
+# 1, and weighs each token by how much more or less likely it has become. Part 4 is about that case.
+#
 # ## 1. Advantages
 #
 # $$A_i = \frac{r_i - \mathrm{mean}(\text{group of } i)}{\mathrm{std}(\text{group of } i) + \mathrm{eps}}$$
@@ -84,7 +338,7 @@ print(preflight.report("02_grpo"))
 # place of the value network that PPO trains to predict rewards: it says what was to be expected of this
 # prompt.
 #
-# ### Exercise 1: `group_advantages` (15 points, medium, 20 minutes)
+# ### Exercise 1: `group_advantages` (10 points, medium, 20 minutes)
 #
 # **Task.** `rewards` has shape (N,); the G rewards of a group lie side by side, groups one
 # after another. Return the advantages, shape (N,).
@@ -122,7 +376,7 @@ def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
 # %% check="ex1"
 checks.group_advantages(group_advantages)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex1", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 assert group_advantages(torch.tensor([0.0, 1.0]), 2).shape == (2,)
 ### BEGIN HIDDEN TESTS
 import statistics as _statistics
@@ -270,7 +524,7 @@ for eps in (1e-4, 1e-8):
 # The model gives **logits**: V numbers for each position. The policy's probability of the
 # token it sampled is the softmax at that token's id. We need its logarithm.
 #
-# ### Exercise 2: `token_logprobs` and `entropy` (10 + 5 points, medium, 20 minutes)
+# ### Exercise 2: `token_logprobs` and `entropy` (5 + 5 points, medium, 20 minutes)
 #
 # **Task a.** `token_logprobs(logits, ids)`: logits (B, T, V), ids (B, T). Return (B, T), the
 # log-prob of each id. `logits[:, t]` already belongs to `ids[:, t]`: the shift by one (the
@@ -303,7 +557,7 @@ def token_logprobs(logits, ids):
 # %% check="ex2a"
 checks.token_logprobs(token_logprobs)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex2a", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert token_logprobs(torch.zeros(1, 1, 3), torch.tensor([[2]])).shape == (1, 1)
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(29)
@@ -418,9 +672,7 @@ assert torch.allclose(_leaf.grad, torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0]]), at
 # %% [markdown]
 # ## 4. The clipped surrogate
 #
-# The gradient that makes good completions likelier is that of $\sum_t A\,\log\pi_\theta(x_t)$:
-# the policy gradient. A *surrogate* is an objective made to have the gradient that we want. GRPO's is
-# built on the **importance ratio**,
+# Part 0 left us with a surrogate that is built on the **importance ratio**,
 #
 # $$\rho_t = \frac{\pi_\theta(x_t)}{\pi_{\mathrm{old}}(x_t)}
 # = \exp(\mathrm{logps} - \mathrm{old\_logps})$$
@@ -527,44 +779,64 @@ show_clipping()
 # The price for leaving the reference: $\beta$ times an estimate of
 # $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$, added to the loss of every token.
 #
-# ### Exercise 5: `kl_k3` (5 points, easy, 10 minutes)
+# ### Exercise 5: `kl_term` (10 points, medium, 15 minutes)
 #
-# **Task.** For every token, with $\ell = \mathrm{ref\_logps} - \mathrm{logps}$, return
-# $k_3 = (e^{\ell} - 1) - \ell$, shape (B, T). The gradient has to flow through `logps`. Here too
+# Chapter 1 has $k_3 = (e^{\ell} - 1) - \ell$, with
+# $\ell = \mathrm{ref\_logps} - \mathrm{logps}$: its mean over tokens *of the policy* is the
+# divergence. But our tokens are those of the *old* policy. Weighing each by the ratio
+# $\rho = \pi_\theta(x_t)/\pi_{\mathrm{old}}(x_t)$ puts the mean right again, and the next
+# section shows that it changes the gradient even where $\rho$ is 1.
+#
+# **Task.** For every token return $k_3\,\rho$, or $k_3$ with `use_bias_correction_kl=False`, shape
+# (B, T). The gradient has to flow through `logps`, in the ratio too; nothing is clipped. Here too
 # subtract log-probs; divide no probabilities.
 #
-# <details><summary>Hint</summary>Everything comes from one difference, the reference first:
-# <code>ref_logps - logps</code>.</details>
+# <details><summary>Hint 1</summary>Two differences of log-probs: <code>ref_logps - logps</code> for
+# k3, <code>logps - old_logps</code> for the ratio.</details>
+# <details><summary>Hint 2</summary>Detach neither of them.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5
-def kl_k3(logps, ref_logps):
-    """Schulman's k3 for every token.
+def kl_term(logps, old_logps, ref_logps, use_bias_correction_kl=True):
+    """k3 for every token, times the importance ratio or plain.
 
-    logps, ref_logps: (B, T). Returns: (B, T).
+    logps, old_logps, ref_logps: (B, T). Returns: (B, T).
     """
     ### BEGIN SOLUTION
     ell = ref_logps - logps
-    return torch.expm1(ell) - ell
+    k3 = torch.expm1(ell) - ell
+    return k3 * (logps - old_logps).exp() if use_bias_correction_kl else k3
     ### END SOLUTION
 
 # %% check="ex5"
-checks.kl_k3(kl_k3)
+checks.kl_term(kl_term)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-assert float(kl_k3(torch.zeros(1, 1), torch.zeros(1, 1))) == 0
+# %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+_nil = torch.zeros(1, 1)
+assert float(kl_term(_nil, _nil, _nil)) == 0
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(43)
 for _shape in ((2, 3), (4, 4), (1, 9)):
-    _ref = -3 * torch.rand(_shape, generator=_gen)
-    _leaf = (-3 * torch.rand(_shape, generator=_gen)).requires_grad_()
-    _got = kl_k3(_leaf, _ref)
-    assert _got.shape == _shape, "one value a token"
-    _d = (_ref - _leaf.detach()).double()
-    assert torch.allclose(_got.double(), _d.exp() - 1 - _d, atol=1e-4), "exp(l) - 1 - l"
-    _got.sum().backward()
-    assert torch.allclose(_leaf.grad.double(), 1 - _d.exp(), atol=1e-4), "the gradient: 1 - exp(l)"
-assert abs(float(kl_k3(torch.tensor([[-200.0]]), torch.tensor([[-201.0]]))) - 0.367879) < 1e-4, (
+    _ref, _old = (-3 * torch.rand(_shape, generator=_gen) for _ in range(2))
+    for _fresh in (True, False):
+        _start = _old.clone() if _fresh else -3 * torch.rand(_shape, generator=_gen)
+        _d, _rho = (_ref - _start).double(), (_start - _old).double().exp()
+        _k3 = _d.exp() - 1 - _d
+        for _corrected in (True, False):
+            _leaf = _start.clone().requires_grad_()
+            _got = kl_term(_leaf, _old, _ref, use_bias_correction_kl=_corrected)
+            assert _got.shape == _shape, "one value a token"
+            assert torch.allclose(_got.double(), _k3 * (_rho if _corrected else 1),
+                                  rtol=1e-4, atol=1e-4), "k3, with the correction times the ratio"
+            _got.sum().backward()
+            # d(k3 rho) = rho (1 - exp(l) + k3), which is -rho l
+            _slope = -_rho * _d if _corrected else 1 - _d.exp()
+            assert torch.allclose(_leaf.grad.double(), _slope, rtol=1e-4, atol=1e-4), (
+                "the gradient, through the ratio too")
+    assert torch.allclose(kl_term(_start, _old, _ref).double(), _k3 * _rho, rtol=1e-4, atol=1e-4), (
+        "the correction is the default")
+_low = torch.tensor([[-200.0]])
+assert abs(float(kl_term(_low, _low, _low - 1)) - 0.367879) < 1e-4, (
     "probabilities underflow: subtract log-probs")
 ### END HIDDEN TESTS
 
@@ -586,10 +858,10 @@ def show_estimators():
     away = torch.distributions.kl_divergence(policy, reference)
     back = torch.distributions.kl_divergence(reference, policy)
     difference = policy.logits - reference.logits
-    ratio = (policy.logits - policy.logits.detach()).exp()  # 1, with a gradient
-    k3 = kl_k3(policy.logits, reference.logits)
-    terms = {"k1": difference, "k2": difference**2 / 2, "k3": k3,
-             "k3 x ratio": k3 * ratio}
+    three = policy.logits, policy.logits.detach(), reference.logits
+    terms = {"k1": difference, "k2": difference**2 / 2,
+             "k3": kl_term(*three, use_bias_correction_kl=False),
+             "k3 x ratio": kl_term(*three)}  # the ratio is 1, with a gradient
     weights = policy.probs.detach()  # an expectation is a weighted sum
 
     def slope(value):
@@ -619,12 +891,21 @@ show_estimators()
 # - $k_3$ has the right value and the gradient of the *other* divergence,
 #   $\mathrm{KL}(\pi_{\mathrm{ref}}\|\pi)$. This is the term of the DeepSeekMath paper (equation 4).
 # - $k_3 \cdot \rho$ has both right: on fresh samples $\rho$ is 1 and carries the gradient of
-#   the sampling. This is TRL 1.16's default (`use_bias_correction_kl=True`).
+#   the sampling. This is TRL 1.16's default (`use_bias_correction_kl=True`), after DeepSeek-V3.2
+#   (2025, arXiv 2512.02556).
+#
+# Why? A mean $\mathbb{E}_{x\sim\pi}[k(x)]$ depends on $\pi$ twice: through $k$, and through which
+# tokens are drawn. Differentiating $k$ on fixed samples sees the first and forgets the second. For
+# $k_1$ the first is $\mathbb{E}[\nabla\log\pi] = 0$, the very line of part 0, and the whole gradient
+# sits in the second. The ratio puts it back. Tang & Munos 2025 (arXiv 2506.09477) go through these
+# pitfalls, Liu et al. 2025 (arXiv 2510.01555) show that $k_2$ as a loss and $k_1$ in the reward push
+# alike.
 #
 # Near the reference the gradients agree, all but $k_1$'s, so the difference shows only in runs
 # that go far. And all this is for one token given the tokens before it. Over a whole completion the
 # per-token terms leave out what a token does to the KL of later ones; and where the loss divides by
-# the length, $k_1$ keeps a small push on the length, none towards the reference.
+# the length, $k_1$ keeps a small push on the length, none towards the reference. With sampled tokens
+# every one of these gradients is also noisy; the picture shows their means.
 #
 # ## 6. The loss
 #
@@ -646,22 +927,19 @@ show_estimators()
 # prompts more weight (in TRL you set `scale_rewards="none"` too); DAPO divides by the tokens of each
 # group, TRL by those of all.
 #
-# ### Exercise 6: `grpo_loss` (20 points, hard, 30 minutes)
+# ### Exercise 6: `grpo_loss` (15 points, hard, 30 minutes)
 #
 # **Task.** Return the loss, a tensor without dimensions. With `use_bias_correction_kl` (the
-# default) the KL term is $k_3\,\rho$, without it $k_3$; $\rho$ is not clipped there. With
+# default) the KL term is $k_3\,\rho$, without it $k_3$. With
 # `beta=0`, `ref_logps` may be None. `max_completion_length` matters to `dr_grpo` alone. Use
 # your own functions.
 #
 # <details><summary>Hint 1</summary>First a tensor of shape (B, T) from
-# <code>clipped_surrogate(..., epsilon, epsilon)</code> and <code>kl_k3</code>, then one way of
+# <code>clipped_surrogate(..., epsilon, epsilon)</code> and <code>kl_term</code>, then one way of
 # adding up for each loss type.</details>
 # <details><summary>Hint 2</summary>Two of the four are one <code>masked_mean</code>, another is
 # the mean of a <code>masked_mean</code> along dim 1. <code>dr_grpo</code> is a masked sum over a
 # constant.</details>
-# <details><summary>Hint 3</summary>The ratio in the KL term is
-# <code>(logps - old_logps).exp()</code>, not detached: its gradient is what it is there
-# for.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 6
@@ -676,10 +954,8 @@ def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2,
     ### BEGIN SOLUTION
     token_loss = -clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon)
     if beta:
-        kl = kl_k3(logps, ref_logps)
-        if use_bias_correction_kl:
-            kl = kl * (logps - old_logps).exp()
-        token_loss = token_loss + beta * kl
+        token_loss = token_loss + beta * kl_term(logps, old_logps, ref_logps,
+                                                 use_bias_correction_kl)
     if loss_type == "grpo":
         return masked_mean(token_loss, mask, dim=1).mean()
     if loss_type in ("bnpo", "dapo"):
@@ -692,7 +968,7 @@ def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2,
 # %% check="ex6"
 checks.grpo_loss(grpo_loss)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex6", "locked": true, "points": 20, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex6", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
 _two = torch.zeros(2, 3)
 assert grpo_loss(_two, _two, None, torch.zeros(2), torch.ones(2, 3)).shape == ()
 ### BEGIN HIDDEN TESTS
@@ -751,7 +1027,9 @@ assert abs(float(_wide - _right)) < 1e-6, "epsilon is an argument"
 # ### The closing check: is it TRL's?
 #
 # `equals_trl` runs the loss function of the installed TRL on random tensors, beside yours: ragged
-# masks, old log-probs equal to the new ones and not. Loss and gradient may differ by 1e-6.
+# masks, old log-probs equal to the new ones and not. Loss and gradient may differ by 1e-6. (One thing
+# it does not cover: with vLLM as the sampler TRL multiplies one more weight in, which chapter 5 is
+# about.)
 
 # %%
 checks.equals_trl(grpo_loss)
@@ -800,7 +1078,7 @@ show_length_bias()
 #
 # ## 7. One step, and the loop
 #
-# ### Exercise 7: `grpo_step` (10 points, medium, 20 minutes)
+# ### Exercise 7: `grpo_step` (5 points, medium, 15 minutes)
 #
 # **Task.** Put the pieces together: from logits (B, T, V), sampled ids (B, T), mask (B, T) and
 # rewards (B,) to the loss. The samples are fresh, so the old log-probs are the current ones; for
@@ -828,7 +1106,7 @@ def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations,
 # %% check="ex7"
 checks.grpo_step(grpo_step)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 _zero = torch.zeros(2, 1, 3)
 assert grpo_step(_zero, torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1),
                  torch.tensor([0.0, 1.0]), None, 2).shape == ()
@@ -931,7 +1209,8 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
             per_completion = grpo_step(logits, ids, mask, rewards, ref_logps,
                                        num_generations, beta=beta,
                                        loss_type="grpo")
-            k3 = kl_k3(token_logprobs(logits, ids), ref_logps)
+            logps = token_logprobs(logits, ids)
+            k3 = kl_term(logps, logps, ref_logps)  # the ratio is 1
             rows.append({
                 "step": step, "score": rewards.mean().item(),
                 "kl": masked_mean(k3, mask, dim=1).mean().item(),
@@ -1171,6 +1450,8 @@ if not is_autograding():
 # %% [markdown]
 # ## What you have seen
 #
+# - The policy gradient: push up what was drawn by what it brought. A baseline that does not look at
+#   the own action takes noise away and adds no bias.
 # - GRPO is short: advantages within a group, a clipped ratio, a KL term, a mean.
 # - No spread in a group, no gradient. Noise does not create information.
 # - The loss is not a learning curve. It may be 0, or rise, while the policy learns.

@@ -40,9 +40,21 @@ def clipped_surrogate(logps: Tensor, old_logps: Tensor, advantages: Tensor,
     return _answers["clipped_surrogate"](logps, old_logps, advantages, epsilon_low, epsilon_high)
 
 
-def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """exp(ref - log) - (ref - log) - 1 per token: (B, T), (B, T) -> (B, T)."""
-    return _answers["kl_k3"](logps, ref_logps)
+def policy_gradient(logits: Tensor, actions: Tensor, rewards: Tensor,
+                    baseline: float | Tensor = 0.0) -> Tensor:
+    """Score-function estimate: (V,) logits, (N,) draws and rewards, () or (N,) baseline -> (V,)."""
+    return _answers["policy_gradient"](logits, actions, rewards, baseline)
+
+
+def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
+    """(N,) rewards in groups side by side -> (N,) means of the others of the group."""
+    return _answers["leave_one_out"](rewards, num_generations)
+
+
+def kl_term(logps: Tensor, old_logps: Tensor, ref_logps: Tensor,
+            use_bias_correction_kl: bool = True) -> Tensor:
+    """k3 = exp(ref - log) - (ref - log) - 1 per token, by default times exp(log - old): (B, T)."""
+    return _answers["kl_term"](logps, old_logps, ref_logps, use_bias_correction_kl)
 
 
 def grpo_loss(logps: Tensor, old_logps: Tensor, ref_logps: Tensor | None, advantages: Tensor,

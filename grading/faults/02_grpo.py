@@ -2,6 +2,134 @@
 # Chapter 2. Wrong answers that must lose the points of their exercise, and right ones, written
 # otherwise, that must keep them.
 
+# %% ex0a right: autograd
+def policy_gradient(logits, actions, rewards, baseline=0.0):
+    if isinstance(baseline, torch.Tensor) and baseline.shape not in ((), rewards.shape):
+        raise ValueError("a baseline for each action is biased")
+    leaf = logits.detach().clone().requires_grad_()
+    ((rewards - baseline) * leaf.log_softmax(0)[actions]).mean().backward()
+    return leaf.grad
+
+# %% ex0a right: in a loop
+def policy_gradient(logits, actions, rewards, baseline=0.0):
+    if torch.is_tensor(baseline) and baseline.ndim and baseline.shape != rewards.shape:
+        raise ValueError("one number for each draw")
+    p, total = logits.softmax(0), torch.zeros_like(logits)
+    pushes = rewards - baseline
+    for action, push in zip(actions.tolist(), pushes.tolist(), strict=True):
+        total -= push * p
+        total[action] += push
+    return total / len(actions)
+
+# %% ex0a right: a product of matrices
+def policy_gradient(logits, actions, rewards, baseline=0.0):
+    baseline = torch.as_tensor(baseline, dtype=rewards.dtype)
+    if baseline.dim() > 0 and tuple(baseline.shape) != (len(rewards),):
+        raise ValueError("depends on the action")
+    score = torch.eye(len(logits), dtype=rewards.dtype)[actions] - torch.softmax(logits, -1)
+    return (rewards - baseline) @ score / len(rewards)
+
+# %% ex0a fault: no baseline
+replace("(rewards - baseline)", "rewards")
+
+# %% ex0a fault: baseline added
+replace("(rewards - baseline)", "(rewards + baseline)")
+
+# %% ex0a fault: sum over the draws
+replace(".mean(0)", ".sum(0)")
+
+# %% ex0a fault: sign
+replace("chosen - logits.softmax(0)", "logits.softmax(0) - chosen")
+
+# %% ex0a fault: without the probabilities
+replace("chosen - logits.softmax(0)", "chosen.to(rewards)")
+
+# %% ex0a fault: gradient of the probability
+replace("scores = chosen - logits.softmax(0)",
+        "p = logits.softmax(0); scores = p[actions].unsqueeze(1) * (chosen - p)")
+
+# %% ex0a fault: a baseline for each action is taken
+def policy_gradient(logits, actions, rewards, baseline=0.0):
+    baseline = torch.as_tensor(baseline, dtype=rewards.dtype)
+    if baseline.shape == logits.shape and baseline.shape != rewards.shape:
+        baseline = baseline[actions]
+    scores = torch.nn.functional.one_hot(actions, len(logits)) - logits.softmax(0)
+    return ((rewards - baseline.view(-1 if baseline.ndim else ())).unsqueeze(1) * scores).mean(0)
+
+# %% ex0a fault: a column is broadcast
+def policy_gradient(logits, actions, rewards, baseline=0.0):
+    scores = torch.nn.functional.one_hot(actions, len(logits)) - logits.softmax(0)
+    if getattr(baseline, "ndim", 0) == 1 and len(baseline) != len(rewards):
+        raise ValueError("wrong length")
+    return ((rewards - baseline).mean(0 if getattr(baseline, "ndim", 0) == 2 else ())
+            if getattr(baseline, "ndim", 0) == 2 else (rewards - baseline)) @ scores.to(
+                rewards) / len(rewards)
+
+# %% ex0a fault: mean reward always taken off
+replace("(rewards - baseline)", "(rewards - rewards.mean())")
+
+# %% ex0a fault: mean over the actions too
+replace(".mean(0)", ".mean(0) / len(logits)")
+
+# %% ex0a fault: the likeliest action
+replace("one_hot(actions,", "one_hot(logits.argmax().expand_as(actions),")
+
+# %% ex0a fault: the mean of a baseline for each draw
+replace("(rewards - baseline)", "(rewards - baseline.mean())")
+
+# %% ex0b right: in a loop
+def leave_one_out(rewards, num_generations):
+    values, out = rewards.tolist(), []
+    for i in range(len(values)):
+        start = i // num_generations * num_generations
+        others = [values[j] for j in range(start, start + num_generations) if j != i]
+        out.append(sum(others) / len(others))
+    return torch.tensor(out, dtype=rewards.dtype)
+
+# %% ex0b right: from the mean
+def leave_one_out(rewards, num_generations):
+    mean = rewards.view(-1, num_generations).mean(1).repeat_interleave(num_generations)
+    return (num_generations * mean - rewards) / (num_generations - 1)
+
+# %% ex0b right: a matrix of ones without its diagonal
+def leave_one_out(rewards, num_generations):
+    others = 1 - torch.eye(num_generations, dtype=rewards.dtype)
+    return (rewards.reshape(-1, num_generations) @ others / (num_generations - 1)).reshape(-1)
+
+# %% ex0b fault: the group's mean
+def leave_one_out(rewards, num_generations):
+    return rewards.view(-1, num_generations).mean(1).repeat_interleave(num_generations)
+
+# %% ex0b fault: divided by G
+replace("(num_generations - 1)", "num_generations")
+
+# %% ex0b fault: the advantage
+def leave_one_out(rewards, num_generations):
+    groups = rewards.view(-1, num_generations)
+    return (groups - (groups.sum(1, keepdim=True) - groups) / (num_generations - 1)).flatten()
+
+# %% ex0b fault: over the batch
+def leave_one_out(rewards, num_generations):
+    return (rewards.sum() - rewards) / (len(rewards) - 1)
+
+# %% ex0b fault: wrong group layout
+def leave_one_out(rewards, num_generations):
+    groups = rewards.view(num_generations, -1)
+    return ((groups.sum(0) - groups) / (num_generations - 1)).flatten()
+
+# %% ex0b fault: the neighbour
+def leave_one_out(rewards, num_generations):
+    return rewards.view(-1, num_generations).roll(1, 1).flatten()
+
+# %% ex0b fault: one a group
+replace(".flatten()", "[:, 0]")
+
+# %% ex0b fault: in place
+def leave_one_out(rewards, num_generations):
+    groups = rewards.view(-1, num_generations)
+    rewards.copy_(((groups.sum(1, keepdim=True) - groups) / (num_generations - 1)).flatten())
+    return rewards
+
 # %% ex1 right: divisor G
 def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
     groups = rewards.view(-1, num_generations)
@@ -413,49 +541,67 @@ def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
     return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
 
 # %% ex5 right: exp minus 1
-def kl_k3(logps, ref_logps):
-    return torch.exp(ref_logps - logps) - (ref_logps - logps) - 1
+def kl_term(logps, old_logps, ref_logps, use_bias_correction_kl=True):
+    term = torch.exp(ref_logps - logps) - (ref_logps - logps) - 1
+    if not use_bias_correction_kl:
+        return term
+    return torch.exp(logps - old_logps) * term
+
+# %% ex5 right: a ratio that is 1
+def kl_term(logps, old_logps, ref_logps, use_bias_correction_kl=True):
+    log_ratio = (logps - old_logps) * float(use_bias_correction_kl)
+    return log_ratio.exp() * (torch.expm1(ref_logps - logps) + logps - ref_logps)
 
 # %% ex5 fault: quotient of probabilities
-def kl_k3(logps, ref_logps):
+def kl_term(logps, old_logps, ref_logps, use_bias_correction_kl=True):
     ratio = ref_logps.exp() / logps.exp()
-    return ratio - ratio.log() - 1
+    k3 = ratio - ratio.log() - 1
+    return k3 * (logps - old_logps).exp() if use_bias_correction_kl else k3
 
 # %% ex5 fault: k1
-def kl_k3(logps, ref_logps):
-    return logps - ref_logps
+replace("torch.expm1(ell) - ell", "-ell")
 
 # %% ex5 fault: k2
-def kl_k3(logps, ref_logps):
-    return (logps - ref_logps) ** 2 / 2
+replace("torch.expm1(ell) - ell", "ell**2 / 2")
 
-# %% ex5 fault: ratio inverted
-def kl_k3(logps, ref_logps):
-    return torch.expm1(logps - ref_logps) - (logps - ref_logps)
+# %% ex5 fault: the ratio in k3 inverted
+replace("ell = ref_logps - logps", "ell = logps - ref_logps")
 
 # %% ex5 fault: sign
-def kl_k3(logps, ref_logps):
-    return ref_logps - logps - torch.expm1(ref_logps - logps)
+replace("torch.expm1(ell) - ell", "ell - torch.expm1(ell)")
 
 # %% ex5 fault: without the 1
-def kl_k3(logps, ref_logps):
-    return torch.exp(ref_logps - logps) - (ref_logps - logps)
+replace("torch.expm1(ell)", "torch.exp(ell)")
 
 # %% ex5 fault: without the log term
-def kl_k3(logps, ref_logps):
-    return torch.expm1(ref_logps - logps)
+replace("torch.expm1(ell) - ell", "torch.expm1(ell)")
 
 # %% ex5 fault: absolute difference
-def kl_k3(logps, ref_logps):
-    return (logps - ref_logps).abs()
+replace("torch.expm1(ell) - ell", "ell.abs()")
 
 # %% ex5 fault: detached
-def kl_k3(logps, ref_logps):
-    return (torch.expm1(ref_logps - logps) - (ref_logps - logps)).detach()
+replace("k3 = torch.expm1(ell) - ell", "k3 = (torch.expm1(ell) - ell).detach()")
 
 # %% ex5 fault: mean over the tokens
-def kl_k3(logps, ref_logps):
-    return (torch.expm1(ref_logps - logps) - (ref_logps - logps)).mean()
+replace("k3 = torch.expm1(ell) - ell", "k3 = (torch.expm1(ell) - ell).mean()")
+
+# %% ex5 fault: the importance ratio detached
+replace("(logps - old_logps).exp()", "(logps - old_logps).exp().detach()")
+
+# %% ex5 fault: the importance ratio inverted
+replace("logps - old_logps", "old_logps - logps")
+
+# %% ex5 fault: the importance ratio clipped
+replace("(logps - old_logps).exp()", "(logps - old_logps).exp().clamp(0.8, 1.2)")
+
+# %% ex5 fault: ratio to the reference
+replace("(logps - old_logps).exp()", "(logps - ref_logps).exp()")
+
+# %% ex5 fault: never corrected
+replace("if use_bias_correction_kl", "if False")
+
+# %% ex5 fault: always corrected
+replace("if use_bias_correction_kl", "if True")
 
 # %% ex6 right: everything written out
 def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2, beta=0.0,
@@ -483,9 +629,8 @@ def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2, beta=0
         count = int(mask[i].sum())
         row = -surrogate[i, :count]
         if beta:
-            kl = kl_k3(logps[i, :count], ref_logps[i, :count])
-            if use_bias_correction_kl:
-                kl = kl * (logps[i, :count] - old_logps[i, :count]).exp()
+            kl = kl_term(logps[i, :count], old_logps[i, :count], ref_logps[i, :count],
+                         use_bias_correction_kl)
             row = row + beta * kl
         rows.append(row)
     if loss_type == "grpo":
@@ -510,35 +655,38 @@ replace("(token_loss * mask)", "token_loss")
 replace("-clipped_surrogate", "clipped_surrogate")
 
 # %% ex6 fault: KL sign
-replace("token_loss + beta * kl", "token_loss - beta * kl")
+replace("token_loss + beta * kl_term", "token_loss - beta * kl_term")
 
 # %% ex6 fault: k1 for k3
-replace("kl_k3(logps, ref_logps)", "logps - ref_logps")
+replace("""kl_term(logps, old_logps, ref_logps,
+                                                 use_bias_correction_kl)""",
+        "(logps - ref_logps)")
 
 # %% ex6 fault: k2 for k3
-replace("kl_k3(logps, ref_logps)", "(logps - ref_logps) ** 2 / 2")
+replace("""kl_term(logps, old_logps, ref_logps,
+                                                 use_bias_correction_kl)""",
+        "((logps - ref_logps) ** 2 / 2)")
 
 # %% ex6 fault: KL of the old policy
-replace("kl_k3(logps, ref_logps)", "kl_k3(logps, old_logps)")
+replace("kl_term(logps, old_logps, ref_logps,", "kl_term(logps, old_logps, old_logps,")
+
+# %% ex6 fault: old log-probs and reference exchanged
+replace("kl_term(logps, old_logps, ref_logps,", "kl_term(logps, ref_logps, old_logps,")
 
 # %% ex6 fault: beta ignored
 replace("if beta:", "if False:")
 
 # %% ex6 fault: beta not a factor
-replace("+ beta * kl", "+ kl")
+replace("+ beta * kl_term", "+ kl_term")
 
 # %% ex6 fault: KL without the importance ratio
-replace("if use_bias_correction_kl", "if False")
+replace("use_bias_correction_kl)\n    if", "False)\n    if")
 
 # %% ex6 fault: KL always with the importance ratio
-replace("if use_bias_correction_kl", "if True")
+replace("use_bias_correction_kl)\n    if", "True)\n    if")
 
-# %% ex6 fault: the ratio on the KL term detached
-replace("kl * (logps - old_logps).exp()", "kl * (logps - old_logps).exp().detach()")
-
-# %% ex6 fault: the ratio on the KL term clipped
-replace("kl * (logps - old_logps).exp()",
-        "kl * (logps - old_logps).exp().clamp(1 - epsilon, 1 + epsilon)")
+# %% ex6 fault: the ratio on the KL term taken from fresh samples
+replace("kl_term(logps, old_logps,", "kl_term(logps, logps.detach(),")
 
 # %% ex6 fault: token mean for sequence mean in grpo
 replace("masked_mean(token_loss, mask, dim=1).mean()", "masked_mean(token_loss, mask)")
@@ -568,15 +716,14 @@ replace("dim=1).mean()", "dim=1).sum()")
 
 # %% ex6 fault: detached
 replace("clipped_surrogate(logps,", "clipped_surrogate(logps.detach(),")
-replace("kl_k3(logps,", "kl_k3(logps.detach(),")
-replace("(logps - old", "(logps.detach() - old")
+replace("kl_term(logps,", "kl_term(logps.detach(),")
 
 # %% ex6 fault: right value, zero gradient
 replace("-clipped_surrogate(logps, old_logps, advantages, epsilon, epsilon)",
         "0 * logps - clipped_surrogate(logps.detach(), old_logps, advantages, epsilon, epsilon)")
 
 # %% ex6 fault: KL without a gradient
-replace("kl_k3(logps, ref_logps)", "kl_k3(logps, ref_logps).detach()")
+replace("kl_term(logps, old", "kl_term(logps.detach(), old")
 
 # %% ex6 fault: epsilon hard-wired
 replace("epsilon, epsilon)", "0.2, 0.2)")

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import torch
 
 from lib import is_autograding
-from lib.checks import attempt, close, expect, passed, visible
+from lib.checks import attempt, close, expect, passed, short, visible
 
 
 def tensor(function: Callable, shape: tuple, *args, hint: str = "use tensor operations", **kwargs):
@@ -24,6 +24,68 @@ def gradient(value: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
         "no gradient flows through your result: use no .item(), float(), .detach() or no_grad() "
         "on what is being trained")
     return flows
+
+
+@visible
+def policy_gradient(function: Callable) -> None:
+    """Exercise 0a."""
+    logits, actions = torch.tensor([1.0, 0, -1]), torch.tensor([0, 2, 0, 1])
+    rewards = torch.tensor([2.0, 5, 4, 1])
+
+    def value(baseline, rewards=rewards, actions=actions):
+        return tensor(function, (3,), logits, actions, rewards, baseline,
+                      hint="one_hot(actions, V) has shape (N, V)")
+
+    right = [-0.495723, -0.484185, 0.979908]
+    expect("the estimate without a baseline", value(0.0), right, {
+        "the mean over the draws, not their sum": [4 * g for g in right],
+        "the sign: rewarded actions go up": [-g for g in right],
+        "the gradient of log pi(a) is one-hot minus the probabilities; theirs are missing":
+            [1.5, 0.25, 1.25],
+        "the gradient of the log-prob, not of the probability":
+            [0.218477, -0.225537, 0.00706],
+    })
+    expect("with the baseline 3", value(3.0), [0, -0.5, 0.5], {"the baseline is not used": right})
+    each = torch.tensor([1.0, 2, 3, 4])
+    expect("with a baseline for each draw", value(each), value(0.0, rewards - each), {
+        "the baseline is not used": right})
+    for wrong, text in ((torch.zeros(5), "is no number for each of the draws"),
+                        (torch.zeros(4, 1), "would be broadcast to (N, N)")):
+        try:
+            function(logits, actions, rewards, wrong)
+        except ValueError:
+            continue
+        except Exception:  # such as torch's own, of shapes that do not fit
+            pass
+        raise AssertionError(f"a baseline of shape {tuple(wrong.shape)} {text}: raise ValueError. "
+                             "One that depends on the action makes the estimate biased")
+    many = torch.multinomial(logits.softmax(0), 40_000, replacement=True,
+                             generator=torch.Generator().manual_seed(0))
+    worth, p = torch.tensor([8.0, 9, 12]), logits.softmax(0)
+    exact = p * (worth - (p * worth).sum())
+    each = (torch.eye(3)[many] - p) * (worth[many] - 8.5).unsqueeze(1)
+    error = each.std(0) / len(many)**0.5
+    off = (value(8.5, worth[many], actions=many) - exact).abs()
+    assert (off < 4 * error).all(), (
+        "the mean of 40,000 draws is more than four standard errors off the exact gradient "
+        f"{short(exact)}")
+    passed(function)
+
+
+@visible
+def leave_one_out(function: Callable) -> None:
+    """Exercise 0b."""
+    rewards = torch.tensor([1.0, 2, 6, 4, 0, 2])
+    expect("for [1, 2, 6] and [4, 0, 2]", tensor(
+        function, (6,), rewards, 3, hint="view the rewards as (N / G, G)"),
+        [4, 3.5, 1.5, 1, 3, 2], {
+            "leave out my own reward: it depends on my own action": [3.0, 3, 3, 2, 2, 2],
+            "divide by G - 1: that is how many others there are":
+                [8 / 3, 7 / 3, 1, 2 / 3, 2, 4 / 3],
+            "the others of my group, not of the whole batch": [2.8, 2.6, 1.8, 2.2, 3.0, 2.6],
+            "return the baseline; policy_gradient subtracts it": [-3.0, -1.5, 4.5, 3, -3, 0],
+            "a group is num_generations rewards side by side": [4.0, 0, 2, 1, 2, 6]})
+    passed(function)
 
 
 @visible
@@ -224,25 +286,41 @@ REF = LOGPS + torch.tensor([[1, 2, 0.5], [0.5, 1, 1], [0.5, 2, 1]]).log()
 
 
 @visible
-def kl_k3(function: Callable) -> None:
+def kl_term(function: Callable) -> None:
     """Exercise 5."""
-    right = torch.tensor([[0, 0.306853, 0.193147], [0.193147, 0, 0], [0.193147, 0.306853, 0]])
-    expect("k3", tensor(function, (3, 3), LOGPS, REF), right, {
+    def value(logps=LOGPS, old=OLD, **kwargs):
+        return tensor(function, (3, 3), logps, old, REF, **kwargs)
+
+    plain = torch.tensor([[0, 0.306853, 0.193147], [0.193147, 0, 0], [0.193147, 0.306853, 0]])
+    ratio = torch.tensor([[1.5, 0.5, 1], [1, 1.1, 0.5], [1.5, 0.5, 1.1]])
+    expect("k3 without the correction", value(use_bias_correction_kl=False), plain, {
+        "use_bias_correction_kl is not used": plain * ratio,
         "the ratio in k3 is reference over policy; yours is its inverse":
             [[0, 0.193147, 0.306853], [0.306853, 0, 0], [0.306853, 0.193147, 0]],
         "this is k1": (LOGPS - REF),
         "this is k2": (LOGPS - REF) ** 2 / 2,
-        "the sign: k3 is never negative": -right,
-        "k3 = (ratio - 1) - log ratio; the -1 is missing": right + 1,
+        "the sign: k3 is never negative": -plain,
+        "k3 = (ratio - 1) - log ratio; the -1 is missing": plain + 1,
         "k3 = (ratio - 1) - log ratio; the log term is missing":
             [[0, 1, -0.5], [-0.5, 0, 0], [-0.5, 1, 0]],
     })
+    expect("k3 with the correction, the default", value(), plain * ratio, {
+        "use_bias_correction_kl is not used": plain,
+        "the importance ratio is new over old; yours is its inverse": plain / ratio,
+        "do not clip the ratio here": plain * ratio.clamp(0.8, 1.2)})
     far = torch.full((3, 3), -200.0)
-    assert not tensor(function, (3, 3), far, far).isnan().any(), (
+    assert not tensor(function, (3, 3), far, far, far).isnan().any(), (
         "exp(-200) is 0 in float32: subtract log-probs, divide no probabilities")
     logps = LOGPS.clone().requires_grad_()
-    expect("the gradient", gradient(tensor(function, (3, 3), logps, REF), logps),
+    expect("the gradient without the correction",
+           gradient(value(logps, use_bias_correction_kl=False), logps),
            [[0, -1, 0.5], [0.5, 0, 0], [0.5, -1, 0]])
+    half = 0.693147
+    expect("the gradient with it, old and new log-probs equal",
+           gradient(value(logps, LOGPS), logps),
+           [[0, -half, half], [half, 0, 0], [half, -half, 0]], {
+               "the importance ratio has a gradient too: do not detach it":
+                   [[0, -1, 0.5], [0.5, 0, 0], [0.5, -1, 0]]})
     passed(function)
 
 

@@ -13,8 +13,10 @@ from tests.adapter import (
     entropy,
     group_advantages,
     grpo_loss,
-    kl_k3,
+    kl_term,
+    leave_one_out,
     masked_mean,
+    policy_gradient,
 )
 
 settings.register_profile("tensors", deadline=None, max_examples=40)
@@ -52,8 +54,8 @@ def loss_and_gradient(logps, *rest, **kwargs):
 
 
 @pytest.mark.parametrize("name", [
-    "group_advantages", "token_logprobs", "entropy", "masked_mean", "clipped_surrogate", "kl_k3",
-    "grpo_loss", "grpo_step"])
+    "policy_gradient", "leave_one_out", "group_advantages", "token_logprobs", "entropy",
+    "masked_mean", "clipped_surrogate", "kl_term", "grpo_loss", "grpo_step"])
 def test_the_reference_passes_its_check(name):
     getattr(grpo, name)(getattr(adapter, name))
 
@@ -112,8 +114,45 @@ def test_on_fresh_samples_the_gradient_is_the_policy_gradient(batch, loss_type):
 
 @given(batches())
 def test_k3_is_never_negative_and_zero_only_without_a_difference(batch):
-    logps, _, ref, _, _ = batch
-    assert (kl_k3(logps, ref) >= 0).all() and kl_k3(logps, logps).abs().max() == 0
+    logps, old, ref, _, _ = batch
+    for corrected in (True, False):
+        assert (kl_term(logps, old, ref, corrected) >= 0).all()
+        assert kl_term(logps, old, logps, corrected).abs().max() == 0
+
+
+@given(st.integers(0, 10**6), st.integers(2, 9))
+def test_the_corrected_term_has_value_and_gradient_of_the_divergence(seed, vocabulary):
+    """On fresh samples and on old ones: an average over all tokens of the policy that sampled."""
+    dice = torch.Generator().manual_seed(seed)
+    logits, old, ref = (torch.randn(vocabulary, generator=dice).double() for _ in range(3))
+    logits.requires_grad_()
+    policy, reference = (torch.distributions.Categorical(logits=x) for x in (logits, ref))
+    right = torch.distributions.kl_divergence(policy, reference)
+    for sampler in (old.log_softmax(0), policy.logits.detach()):
+        mean = (sampler.exp() * kl_term(policy.logits, sampler, reference.logits)).sum()
+        assert torch.allclose(mean, right)
+        assert torch.allclose(*(torch.autograd.grad(x, logits, retain_graph=True)[0]
+                                for x in (mean, right)))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5), st.integers(2, 3))
+def test_leave_one_out_is_unbiased_and_the_group_mean_is_short_by_a_factor(seed, actions, size):
+    """The average over all groups, each with its probability, against autograd's gradient."""
+    dice = torch.Generator().manual_seed(seed)
+    logits = torch.randn(actions, generator=dice).double().requires_grad_()
+    worth = 3 * torch.randn(actions, generator=dice).double()
+    exact = torch.autograd.grad((logits.softmax(0) * worth).sum(), logits)[0]
+    groups = torch.cartesian_prod(*[torch.arange(actions)] * size)
+
+    def mean(baseline_of):
+        p = logits.detach().softmax(0)[groups].prod(1)
+        each = torch.stack([policy_gradient(logits.detach(), g, worth[g], baseline_of(worth[g]))
+                            for g in groups])
+        return (p[:, None] * each).sum(0)
+
+    assert torch.allclose(mean(lambda r: 3.0), exact)
+    assert torch.allclose(mean(lambda r: leave_one_out(r, size)), exact)
+    assert torch.allclose(mean(lambda r: r.mean()), exact * (size - 1) / size)
 
 
 @given(batches(), st.floats(0.05, 0.5), st.floats(0.05, 0.5))
@@ -155,7 +194,7 @@ def test_a_difference_from_trl_is_told(monkeypatch, capsys):
 
 def test_a_check_names_the_wrong_type_and_shape():
     with pytest.raises(AssertionError, match="return a tensor, not a list"):
-        grpo.kl_k3(lambda a, b: [0.0])
+        grpo.kl_term(lambda *a, **k: [0.0])
     with pytest.raises(AssertionError, match=r"shape \(3, 3\), yours \(\)"):
-        grpo.kl_k3(lambda a, b: (a - b).mean())
+        grpo.kl_term(lambda a, b, c, **k: (a - c).mean())
     assert checks.close(torch.tensor([1.0]), [1.00001])

@@ -9,7 +9,7 @@ import pytest
 
 from grading import NOTEBOOKS, chapters
 from grading.walkthrough import BUILD, Client, executed, outputs_of
-from lib import evaluation
+from lib import evaluation, off_policy
 
 
 def unsolved(notebook) -> list[str]:
@@ -97,12 +97,21 @@ def sentiment_claims(runs, notebook):
 
 
 def grpo_claims(runs, notebook):
-    """Both loops learn alike; the loss starts at 0 and rises; noise pushes at full size."""
+    """Baselines take noise away, and only the group's factor or its spread moves the aim; both
+    loops learn alike; the loss starts at 0 and rises; noise pushes at full size."""
     alts = "\n".join(alternatives(notebook))
 
     def numbers(pattern):
         return [float(value) for value in re.search(pattern, alts).groups()]
 
+    noise, shrink, degrees = numbers(
+        r"the noise is (\d+) times that of leave-one-out.*group mean is ([\d.]+) times it, and over "
+        r"the spread it points (\d+) degrees off")
+    assert noise >= 5 and abs(shrink - 0.75) < 0.08 and degrees >= 10
+    told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
+    aim = {name: float(times) for name, times in re.findall(
+        r"^ *(.+): ([\d.]+) of the exact gradient", told, re.MULTILINE)}
+    assert abs(aim["leave one out"] - 1) < 0.1 and abs(aim["no baseline"] - 1) < 0.35
     start, mine, trl_start, trl = numbers(
         r"your loop: mean score ([\d.]+) to ([\d.]+).*; TRL: .*?mean score ([\d.]+) to ([\d.]+)")
     assert max(start, trl_start) < 0.35 and min(mine, trl) > 0.65 and abs(mine - trl) < 0.2
@@ -167,8 +176,59 @@ def reasoning_claims(runs, notebook):
     assert none < 0.6 < 0.8 < whole and last > 0.6
 
 
+def off_policy_claims(runs, notebook):
+    """What chapter 5 says of its tables, seed by seed; and that the notebook drew these tables."""
+    measured = off_policy.measured()
+    assert all(len(seeds) >= 3 for variants in measured.values() for seeds in variants.values())
+
+    def ends(experiment, variant, key):
+        return [rows[-1][key] for rows in measured[experiment][variant].values()]
+
+    one, eight = (ends("reuse", name, "score") for name in ("1 update", "8 updates, clipped"))
+    assert min(eight) > 2 * max(one)
+    assert max(ends("reuse", "2 updates, clipped", "clipped")) < 0.01
+    for updates, times in ((4, 3), (8, 10)):
+        held, free = (ends("reuse", f"{updates} updates, {kind}", "kl")
+                      for kind in ("clipped", "not clipped"))
+        assert min(free) > times * max(held) and max(held) < 6
+        assert min(ends("reuse", f"{updates} updates, not clipped", "score")) > 0.8
+    assert all(0.12 < share < 0.18 for share in ends("reuse", "8 updates, clipped", "clipped"))
+    dynamic, every = ({key: ends("budget", name, key) for key in ("score", "updates", "kl")}
+                      for name in ("dynamic sampling", "every group"))
+    assert max(dynamic["score"]) < min(every["score"]) and max(dynamic["kl"]) < min(every["kl"])
+    assert max(dynamic["updates"]) < 0.7 * min(every["updates"])
+    grpo, best, dpo = ({key: ends("same_rollouts", name, key) for key in ("score", "kl")}
+                       for name in ("GRPO", "best of 8", "DPO"))
+    for i in range(3):
+        assert best["score"][i] > max(grpo["score"][i], dpo["score"][i] - 0.02)
+        assert 1.4 < best["kl"][i] / grpo["kl"][i] < 3.1
+        assert grpo["kl"][i] < dpo["kl"][i] < best["kl"][i]
+    plain, token, whole = ({key: ends("mismatch", f"temperature 0.6, {level}", key)
+                            for key in ("score", "kl")}
+                           for level in ("no correction", "token", "sequence"))
+    for i in range(3):
+        assert plain["kl"][i] > token["kl"][i] > whole["kl"][i]
+        assert whole["score"][i] < token["score"][i]
+    same = ends("mismatch", "same, no correction", "score")
+    assert sum(plain["score"]) > sum(same) - 0.05
+    alts = "\n".join(alternatives(notebook))
+    drawn = [float(x) for x in re.search(
+        r"at most ([\d.]+) nats with the clip, at least (\d+) without", alts).groups()]
+    assert drawn[0] < 6 and drawn[1] > 50
+    told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
+    off = {name: float(value) for name, value in re.findall(
+        r"^ *(.+): log-probs differ by ([\d.]+) a token", told, re.MULTILINE)}
+    wide, narrow = map(float, re.findall(
+        r"sequence ratio, epsilon \S+: ([\d.]+) of the tokens", told))
+    assert wide < 0.05 and narrow > 0.4
+    cosines = [float(x) for x in re.findall(r"cosine with the exact gradient ([\d.]+)", told)]
+    assert cosines[1] > 0.999 > cosines[2] > cosines[3] > cosines[0]
+    assert off["the policy itself"] < 1e-3 < off["weights of eight bits"] < off["temperature 0.6"]
+
+
 CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims,
-          "03_persona": persona_claims, "04_reasoning": reasoning_claims}
+          "03_persona": persona_claims, "04_reasoning": reasoning_claims,
+          "05_off_policy": off_policy_claims}
 
 
 @pytest.mark.parametrize("chapter", chapters())

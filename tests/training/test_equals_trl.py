@@ -1,15 +1,20 @@
-"""Chapter 2's reference against the installed TRL. Doubles as an alarm when TRL moves."""
+"""Chapter 2's and 5's references against the installed TRL. Doubles as an alarm when TRL moves."""
 
 import copy
 import dataclasses
+import inspect
 import re
+import sys
+import textwrap
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from grading.faults import reference
 from grading.release import source_notebook
-from lib import CourseError
+from lib import CourseError, trl_loss
 from lib.checks import grpo
 from lib.tasks import sentiment
 from lib.tasks.sentiment import SentimentTask
@@ -106,3 +111,86 @@ def test_a_step_of_the_real_trainer(scale, tiny, tmp_path):
     Watched(model=policy, reward_funcs=[length_reward], processing_class=tokenizer, args=config,
             train_dataset=Dataset.from_dict({"prompt": sentiment.prompts("train")[:4]})).train()
     assert len(compared) == 2 and len(set(compared)) == 2
+
+
+MOVED_5 = MOVED.replace("chapter 2", "chapter 5").replace("02_grpo", "05_off_policy").replace(
+    "checks/grpo", "checks/off_policy")
+CHAPTER_5 = reference("05_off_policy")
+
+
+def batch(seed: int):
+    """logps, old_logps (B, T), advantages (B,), ragged mask, float64."""
+    dice = torch.Generator().manual_seed(seed)
+    rows, width = (int(torch.randint(2, 9, (1,), generator=dice)) for _ in range(2))
+    old = -4 * torch.rand(rows, width, generator=dice, dtype=torch.float64)
+    logps = old + 0.4 * torch.randn(rows, width, generator=dice)
+    lengths = torch.randint(1, width + 1, (rows, 1), generator=dice)
+    return (logps, old, torch.randn(rows, generator=dice, dtype=torch.float64),
+            (torch.arange(width) < lengths).double())
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_sequence_ratio_and_clip_fraction(level, monkeypatch):
+    trainer = trl_loss._trl(0.2, 0.0, "grpo", 512, True)
+    monkeypatch.setattr(trainer, "importance_sampling_level", level)
+    for seed in range(20):
+        logps, old, advantages, mask = batch(seed)
+        ratio = (logps - old).exp() if level == "token" else CHAPTER_5["sequence_ratio"](
+            logps, old, mask)[:, None].expand_as(mask)
+        cost = -torch.min(ratio * advantages[:, None],
+                          ratio.clamp(0.8, 1.2) * advantages[:, None])
+        mine = ((cost * mask).sum(1) / mask.sum(1)).mean()
+        theirs = trl_loss.trl_loss(logps, old, None, advantages, mask, loss_type="grpo")
+        assert abs(float(mine - theirs)) < 1e-6, MOVED_5
+        if level == "token":
+            share = CHAPTER_5["clip_fraction"](ratio, advantages, mask, 0.2, 0.2)
+            told = trainer._metrics["train"]["clip_ratio/region_mean"][-1]
+            assert abs(float(share) - told) < 1e-6, MOVED_5
+
+
+def their_lines(method, first: str, last: str, **names) -> dict:
+    """What the lines of a method of TRL, from the one with first up to the one with last, leave."""
+    source = inspect.getsource(method)
+    assert source.count(first) == 1 and last in source.split(first)[1], MOVED_5
+    indent = len(re.search(rf"^( *){re.escape(first)}", source, re.MULTILINE)[1])
+    lines = textwrap.dedent(" " * indent + first + source.split(first)[1].split(last)[0])
+    names = vars(sys.modules[method.__module__]) | names
+    exec(lines, names)
+    return names
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_truncated_weights(level):
+    from trl import GRPOTrainer
+
+    for seed in range(20):
+        train, sampler, _, mask = batch(seed)
+        left = their_lines(
+            GRPOTrainer._generate_and_score_completions, "per_token_logps_diff = (",
+            "# Compute the per-token log probabilities for the reference model",
+            self=SimpleNamespace(vllm_importance_sampling_mode=f"{level}_truncate",
+                                 vllm_importance_sampling_clip_min=None,
+                                 vllm_importance_sampling_clip_max=1.3),
+            old_per_token_logps=train, sampling_per_token_logps=sampler, mask=mask)
+        theirs = left["vllm_importance_sampling_ratio"]
+        mine = CHAPTER_5["truncated_weights"](train, sampler, mask, 1.3, level)
+        assert mine.shape == theirs.shape, MOVED_5
+        assert float((mine - theirs).abs().max()) < 1e-6, MOVED_5
+
+
+def test_dpo_loss():
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    dice = torch.Generator().manual_seed(0)
+    for beta in (0.1, 0.5):
+        chosen, rejected, ref_chosen, ref_rejected = (
+            -30 * torch.rand(6, generator=dice, dtype=torch.float64) for _ in range(4))
+        left = their_lines(
+            DPOTrainer._compute_loss, "chosen_logratios = chosen_logps - ref_chosen_logps",
+            "if self.aux_loss_enabled:\n            aux_loss",
+            self=SimpleNamespace(loss_types=["sigmoid"], loss_weights=[1.0], beta=beta,
+                                 f_divergence_type="reverse_kl", use_weighting=False),
+            chosen_logps=chosen, rejected_logps=rejected, ref_chosen_logps=ref_chosen,
+            ref_rejected_logps=ref_rejected)
+        mine = CHAPTER_5["dpo_loss"](chosen, rejected, ref_chosen, ref_rejected, beta)
+        assert abs(float(mine - left["loss"])) < 1e-6, MOVED_5
