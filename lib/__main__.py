@@ -341,7 +341,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command(build_parser, run, argv: list[str] | None) -> int:
-    """Parse and run one command line; 0, or 2 after a user's mistake, told in one line.
+    """Parse and run one command line; 0, 2 after a user's mistake, 130 after Ctrl-C: in one line.
 
     build_parser: argv -> the parser.
     """
@@ -354,6 +354,9 @@ def command(build_parser, run, argv: list[str] | None) -> int:
         if error.filename is None:
             raise
         said = f"{error.filename}: {error.strerror}; choose another path, or free this one"
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        return 130  # as shells say it
     else:
         return 0
     print(f"error: {' '.join(said.split())}", file=sys.stderr)

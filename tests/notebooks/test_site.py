@@ -8,9 +8,10 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from grading import chapters
+from grading import SOLUTIONS, chapters
 from grading.release import source_notebook
-from grading.walkthrough import ANSWER, site
+from grading.walkthrough import ANSWER, site, stage
+from lib import CourseError
 from tests.browser.test_browser import chrome, needs_browser
 
 assert chrome  # a fixture
@@ -104,8 +105,11 @@ def test_a_chapter_shows_its_answers_folded_and_no_hidden_test(built, pages, cha
     assert shown.count("NotImplementedError") >= len(exercises), "every stub is shown"
     questions = [ANSWER.search(cell.source) for cell in cells if cell.cell_type == "markdown"
                  and "BEGIN SOLUTION" in cell.source]
-    assert len(re.findall(r'class="[^"]*dropdown[^"]*admonition|class="admonition dropdown', text)
-               ) >= len(questions)
+    folds = re.findall(r"<details class='answer'>.*?</details>", text, re.DOTALL)
+    assert len(folds) == len(questions)
+    for fold, question in zip(folds, questions, strict=True):
+        answer = " ".join(Page(fold).words)
+        assert question["answer"].split()[0] in answer and " open" not in fold.split(">")[0]
     for question in questions:
         rubric = " ".join(question["rubric"].split())
         assert rubric[:40] not in shown
@@ -113,6 +117,33 @@ def test_a_chapter_shows_its_answers_folded_and_no_hidden_test(built, pages, cha
         for hidden in re.findall(r"### BEGIN HIDDEN TESTS\n(.*?)### END", cell.source, re.DOTALL):
             for line in (line.strip() for line in hidden.splitlines()):
                 assert len(line) < 30 or line not in shown, line
+
+
+def answers_and_tests() -> list[str]:
+    """Every answer, rubric and hidden test of the course, a line each, from the files as they lie."""
+    found = []
+    for path in SOLUTIONS.glob("[0-9]*.py"):
+        text = path.read_text()
+        hidden = re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", text, re.DOTALL)
+        shown = re.sub(r"### BEGIN.*?### END", "", text, flags=re.DOTALL)
+        found += [line for part in hidden for line in map(str.strip, part.replace("# ", "").split("\n"))
+                  if len(line) > 45 and line not in shown.replace("# ", "")]
+    return found
+
+
+def test_a_site_without_answers_holds_none(built, tmp_path, monkeypatch):
+    stage(tmp_path, answers=False)
+    pages = {path: path.read_text() for path in tmp_path.rglob("*")
+             if path.suffix in (".md", ".ipynb")}
+    text = "\n".join(pages.values()).replace('\\"', '"')
+    secret = answers_and_tests()
+    assert len(secret) > 150 and [line for line in secret if line in text] == []
+    assert not (tmp_path / "instructors.md").exists() and "Rubric" not in text
+    for chapter in chapters():
+        assert "NotImplementedError" in pages[tmp_path / f"{chapter}.ipynb"], "stubs are shown"
+    monkeypatch.setattr("grading.walkthrough.ANSWER", re.compile("(?!)"))
+    with pytest.raises(CourseError, match="the site would hold an answer"):
+        stage(tmp_path, answers=False)
 
 
 def test_the_guide_has_rubrics_messages_and_times(built, pages):
