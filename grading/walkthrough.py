@@ -274,13 +274,14 @@ def stage(source: Path, answers: bool = True) -> None:
         released = nbformat.read(generate(BUILD / "site-course", chapter), as_version=4)
         solved.cells = reader_cells(solved, released, pictures, answers)
         solved.metadata.pop("widgets", None)
-        title = solved.cells[0].source.splitlines()[0].removeprefix("# ")
         nbformat.write(solved, source / f"{chapter}.ipynb")
         if not answers:
             continue
-        guide.append(f"## {title}\n\n### What it takes\n\n{costs(chapter)}\n\n### Rubrics\n\n"
-                     f"{rubrics(chapter)}\n\n### Common wrong answers\n\n"
-                     f"{wrong_answers(chapter)}\n")
+        # Headings that no other page has: the search lists each with its page only.
+        name = f"Chapter {int(chapter[:2])}"
+        guide.append(f"## {name} for instructors\n\n### {name}: what it takes\n\n{costs(chapter)}"
+                     f"\n\n### {name}: rubrics\n\n{rubrics(chapter)}\n\n"
+                     f"### {name}: common wrong answers\n\n{wrong_answers(chapter)}\n")
     page = source / "instructors.md"
     if answers:
         write_text(page, page.read_text("utf-8") + "\n" + "\n".join(guide))
@@ -310,6 +311,8 @@ def site(out: Path, answers: bool = True) -> Path:
 
     Raises CourseError with Sphinx's first warning.
     """
+    if (out / "objects.inv").exists():  # an earlier site, perhaps one with answers
+        shutil.rmtree(out)
     for folder in (out, BUILD / "site-course"):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "site.lock"):

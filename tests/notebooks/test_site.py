@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -82,6 +83,7 @@ def test_a_browser_asks_no_other_server_and_finds_things(built, pages, chrome):
     found = WebDriverWait(chrome, 20).until(lambda driver: [
         link.text for link in driver.find_elements(By.CSS_SELECTOR, "#search-results li a")])
     assert any("Chapter 2" in text or "Glossary" in text for text in found), found
+    assert sum("Glossary" in text for text in found) == 1, "its term, not once more the page"
 
 
 def test_every_picture_is_there_with_its_text_and_no_debris(pages):
@@ -146,12 +148,24 @@ def test_a_site_without_answers_holds_none(built, tmp_path, monkeypatch):
         stage(tmp_path, answers=False)
 
 
+def test_nothing_of_an_earlier_site_with_answers_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("grading.walkthrough.stage", lambda source, answers: None)
+    monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: SimpleNamespace(returncode=0))
+    for name in ("objects.inv", "instructors.html"):
+        (tmp_path / name).touch()
+    site(tmp_path, answers=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "thesis.txt").touch()
+    site(tmp_path, answers=False)
+    assert (tmp_path / "thesis.txt").exists(), "a folder that is no site is not emptied"
+
+
 def test_the_guide_has_rubrics_messages_and_times(built, pages):
     text = " ".join(pages[built / "instructors.html"].words)
     assert text.count("Rubric:") >= 15
-    assert text.count("Common wrong answers") == 2 * 4, "headings, and their entries beside"
+    assert text.count(": common wrong answers") == 2 * 4, "headings, and their entries beside"
     assert "the order is reversed: reward i belongs to completion i" in text
-    assert text.count("What it takes") == 2 * 4
+    assert text.count(": what it takes") == 2 * 4
 
 
 def test_search_knows_the_glossary(built):
