@@ -10,6 +10,8 @@ html_theme = "furo"
 html_title = "GRPO, hands on"
 html_static_path = ["_static"]
 html_css_files = ["course.css"]
+# Deferred: Sphinx's own search comes first, and searches when the page is complete.
+html_js_files = [("search.js", {"defer": "defer"})]
 html_show_sourcelink = html_copy_source = html_show_copyright = False
 html_math_renderer = "mathml"
 nb_execution_mode = "off"  # executed before

@@ -49,6 +49,8 @@ def build_parser() -> Parser:
     verbs.add_parser("timings", help="execute the chapters, write what each section costs")
     build = verbs.add_parser("site", help="the walk-through as a static site")
     build.add_argument("--out", type=Path, default=ROOT / "site")
+    build.add_argument("--without-answers", action="store_true",
+                       help="leave out answers, rubrics and the instructors' page")
     pack = verbs.add_parser("bundle", help="the zip that is handed out")
     pack.add_argument("audience", choices=("student", "instructor"))
     pack.add_argument("--out", type=Path, metavar="FILE.zip", help="default: grpo-AUDIENCE.zip")
@@ -149,7 +151,7 @@ def run_timings(args) -> None:
 def run_site(args) -> None:
     from grading.walkthrough import site
 
-    print(site(args.out))
+    print(site(args.out, answers=not args.without_answers))
 
 
 def run_bundle(args) -> None:

@@ -44,7 +44,7 @@ def demo(out: Path) -> None:
     pictures = {"curves.png": plots.history(evaluation.histories(folders), SentimentTask),
                 "scores.png": plots.score_histogram(scores),
                 "detectors.png": plots.detectors(results, SentimentTask),
-                "frontier.png": plots.frontier(results)}
+                "frontier.png": plots.frontier(results, line=results)}
     for file, figure in pictures.items():
         plots.save(figure, out / file)
     print(f"\npictures in {out}: {', '.join(pictures)}")

@@ -6,7 +6,10 @@ jupytext reads the solution, nbgrader clears it and records the points in the gr
 Generated files are the same bytes every time, so that a test can tell when they are stale.
 """
 
+import base64
 import dataclasses
+import io
+import json
 import re
 import shutil
 import tempfile
@@ -19,16 +22,19 @@ import nbformat
 from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import GenerateAssignment
 from nbgrader.preprocessors import ClearSolutions
+from PIL import Image, ImageChops, ImageStat
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from grading import CONFIG, NOTEBOOKS, ROOT, SOLUTIONS, chapters
-from lib import CourseError
+from lib import CourseError, plots
 from lib.__main__ import plain
-from lib.files import write_text
+from lib.files import atomic, write_text
+from lib.points import EXERCISES
 from lib.tasks import BUNDLED, task_class
 from lib.tasks.base import flag_of
 
+LOOP = ROOT / "docs" / "_static" / "loop.png"
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 SETTINGS = """# Settings
 
@@ -64,10 +70,11 @@ def config(course: Path) -> Config:
     return settings
 
 
-BADGE = ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-         "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb)")
+GITHUB = "https://github.com/{repository}/blob/main/"
+COLAB = "https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb"
+BADGE = f"**[Open in Colab]({COLAB})**"  # words: a picture from elsewhere is a hole offline
 COLAB_SETUP = """\
-# On Colab: fetch the course and install it. Elsewhere this cell does nothing.
+#@title On Colab: run this cell first. Elsewhere it does nothing.
 import sys
 
 if "google.colab" in sys.modules:
@@ -81,32 +88,122 @@ if "google.colab" in sys.modules:
         print("Now: Runtime > Restart session, then run all cells again")"""
 
 
-def colab_cells(name: str) -> list[nbformat.NotebookNode]:
-    """The badge and the set-up cell with which every notebook begins."""
-    repository = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["course"][
-        "repository"]
-    here = {"only": "notebook"}  # a page of the site has no use for them
-    return [nbformat.v4.new_markdown_cell(BADGE.format(repository=repository, name=name),
-                                          metadata=here),
-            nbformat.v4.new_code_cell(COLAB_SETUP.format(repository=repository), metadata=here)]
+HERE = {"only": "notebook"}  # a page of the site has no use for such cells
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # JupyterLab's word, Colab's
+
+
+@cache
+def repository() -> str:
+    """Where the course is published, as OWNER/NAME."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["course"]["repository"]
+
+
+def links(name: str) -> str:
+    """The way to the neighbours of a notebook and to the pages to look things up in, as Markdown.
+
+    A relative link works in JupyterLab, where the course's folder is open; Colab, which has none,
+    needs the whole address.
+    """
+    where, order = {"repository": repository()}, ["", *chapters(), ""]
+    at = order.index(name) if name in order else 0  # a page that is no chapter has no neighbours
+    parts = [f"[{which} chapter {int(other[:2])}]({other}.ipynb) "
+             f"([on Colab]({COLAB.format(name=other, **where)}))"
+             for which, other in (("Back to", order[at - 1]), ("On to", order[at + 1]))
+             if at and other]
+    parts += [f"[{label}](../docs/{page}.md) ([on GitHub]({GITHUB.format(**where)}docs/{page}.md))"
+              for label, page in (("Glossary", "glossary"), ("Something fails", "troubleshooting"))]
+    return " · ".join(parts)
+
+
+def loop_picture() -> str:
+    """The loop as Markdown that needs no file: every front end shows it before anything has run."""
+    data = base64.b64encode(LOOP.read_bytes()).decode()
+    return f"![{plots.loop().alt}](data:image/png;base64,{data})"
+
+
+def first_cells(name: str) -> list[nbformat.NotebookNode]:
+    """What stands below a notebook's title: links, Colab's set-up, and in chapters the loop."""
+    chapter = name in chapters()
+    badge = BADGE.format(repository=repository(), name=name)
+    cells = [nbformat.v4.new_markdown_cell(f"{badge}\n\n{links(name)}", metadata=HERE),
+             nbformat.v4.new_code_cell(COLAB_SETUP.format(repository=repository()),
+                                       metadata=HERE | FOLDED)]
+    cells[0].id, cells[1].id = "cell-000", "cell-001"  # as ever: the chapter's own begin at 2
+    if chapter:
+        cells.append(nbformat.v4.new_markdown_cell(loop_picture(), id="loop"))
+    return cells
+
+
+def last_cells(chapter: str) -> list[nbformat.NotebookNode]:
+    """What every chapter ends with: exercises done and open, how to hand in, the way on."""
+    return [
+        nbformat.v4.new_markdown_cell(
+            "## How far you have come\n\nRun this cell again whenever you like.", id="far",
+            metadata=HERE),
+        nbformat.v4.new_code_cell(f'from lib import points\n\npoints.closing("{chapter}")',
+                                  id="closing", metadata=HERE),
+        nbformat.v4.new_markdown_cell(links(chapter), id="links", metadata=HERE)]
 
 
 def source_notebook(chapter: str) -> nbformat.NotebookNode:
     """The nbgrader source notebook of a chapter, with cell ids that do not change."""
     notebook = jupytext.read(SOLUTIONS / f"{chapter}.py")
-    notebook.cells[:0] = colab_cells(chapter)
     notebook.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python",
                        "name": "python3"},
         "language_info": {"name": "python"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    for i, cell in enumerate(notebook.cells):
+    for i, cell in enumerate(notebook.cells, start=2):
         cell.id = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell-{i:03d}")
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own bookkeeping
         if cell.cell_type == "code":
             cell.source = "\n".join(re.sub(r"^# (?=[%!])", "", line)
                                     for line in cell.source.split("\n"))
+    notebook.cells[1:1] = first_cells(chapter)
+    if chapter in chapters():
+        notebook.cells += last_cells(chapter)
     return notebook
+
+
+def exercises(chapter: str) -> dict[str, dict]:
+    """Id -> title, function that its check tries (None without), points, of all that is graded."""
+    cells = source_notebook(chapter).cells
+    checked = {cell.metadata["check"]: re.search(r"checks\.(\w+)\(", cell.source)[1]
+               for cell in cells if "check" in cell.metadata}
+    sources = {cell.id: cell.source for cell in cells}
+    found = {}
+    for cell in cells:
+        task = cell.metadata.get("nbgrader", {})
+        if task.get("grade"):
+            name = cell.id.removeprefix("test_")
+            title = re.search(r"(?:Exercise|Question) \w+", sources.get(name, ""))
+            found[name] = {"title": title[0] if title else name, "check": checked.get(name),
+                           "points": task["points"]}
+    return found
+
+
+def exercises_file() -> str:
+    """lib/exercises.json: what the visible checks and the closing cells say of the points."""
+    return json.dumps({chapter: exercises(chapter) for chapter in chapters()}, indent=1) + "\n"
+
+
+def draw_loop() -> None:
+    """Draw the loop's picture anew where it looks otherwise than the one that is kept.
+
+    Its bytes are kept, not made at each release: they depend on the version of zlib.
+    """
+    new = Image.open(io.BytesIO(plots.png(plots.loop()))).convert("RGB").quantize(48)
+    if not LOOP.exists() or not alike(Image.open(LOOP), new):
+        with atomic(LOOP) as temporary:
+            new.save(temporary, "png", optimize=True)
+
+
+def alike(one: Image.Image, other: Image.Image) -> bool:
+    """Whether two pictures differ in nothing that an eye sees."""
+    if one.size != other.size:
+        return False
+    difference = ImageChops.difference(one.convert("RGB"), other.convert("RGB"))
+    return ImageStat.Stat(difference).mean < [1.0] * 3
 
 
 def write_source(course: Path, chapter: str) -> Path:
@@ -153,6 +250,11 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
+def made_files() -> dict[Path, str]:
+    """The files beside the notebooks that a release makes, with their text."""
+    return {SETTINGS_PAGE: settings_page(), EXERCISES: exercises_file()}
+
+
 def pages() -> list[str]:
     """Names of the notebooks that hold no exercise: released as they are."""
     return sorted(path.stem for path in SOLUTIONS.glob("[a-z]*.py"))
@@ -185,7 +287,9 @@ def release(course: Path, only: list[str] | None = None, overwrite: bool = False
     NOTEBOOKS.mkdir(exist_ok=True)
     written = []
     if not only:
-        write_text(SETTINGS_PAGE, settings_page())
+        draw_loop()
+        for path, text in made_files().items():
+            write_text(path, text)
     for name in () if only else pages():
         written.append(NOTEBOOKS / f"{name}.ipynb")
         written[-1].write_text(page(name), encoding="utf-8")
@@ -242,8 +346,8 @@ def problems(released: Path = NOTEBOOKS) -> list[str]:
             path, fresh = released / f"{chapter}.ipynb", generate(Path(folder), chapter)
             if not path.exists() or path.read_bytes() != fresh.read_bytes():
                 found.append(f"{path} is stale; run python -m grading release")
-    if SETTINGS_PAGE.read_text(encoding="utf-8") != settings_page():
-        found.append(f"{SETTINGS_PAGE} is stale; run python -m grading release")
+    found += [f"{path} is stale; run python -m grading release" for path, text in
+              made_files().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path, fresh in ((released / f"{name}.ipynb", page(name)) for name in pages()):
         if not path.exists() or path.read_text(encoding="utf-8") != fresh:
             found.append(f"{path} is stale; run python -m grading release")

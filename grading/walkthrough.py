@@ -2,9 +2,11 @@
 
     python -m grading timings        # execute, write lib/timings.json
     python -m grading site           # execute, build site/ with Sphinx and MyST-NB
+    python -m grading site --without-answers     # for a class that is graded on them
 
 Execution takes a quarter of an hour on two cores and is kept in ``build/`` until the course
-changes. The site shows every plot and folds the answers; hidden tests are not on it.
+changes; stopped and started again, it goes on with the next chapter. The site shows every plot and
+folds the answers; hidden tests are not on it.
 """
 
 import base64
@@ -27,10 +29,11 @@ from tqdm.auto import tqdm
 
 from grading import ROOT, chapters
 from grading.faults import judge
-from grading.release import generate, source_notebook
+from grading.release import generate, leaks, source_notebook, whole_answers
 from lib import CourseError
 from lib.files import digests, read_json, write_json, write_text
 from lib.preflight import TIMINGS
+from lib.progress import close, progress
 
 BUILD, DOCS = ROOT / "build", ROOT / "docs"
 PEAKS = Path("/proc/self/clear_refs")  # Linux: peak memory can be read, and reset
@@ -57,12 +60,24 @@ class _Output(OutputWidget):
 
 
 class Client(NotebookClient):
-    """An nbclient whose sliders cannot stop it, and whose kernel is no news on the screen."""
+    """An nbclient that sliders cannot stop and Ctrl-C can; its kernel is no news on the screen."""
 
     def __init__(self, notebook, **kwargs):
         super().__init__(notebook, **{"timeout": 3600, "kernel_name": "python3",
                                       "extra_arguments": ["--log-level=ERROR"]} | kwargs)
         self.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _Output
+
+    def execute(self, **kwargs):
+        """Run all cells. Raises KeyboardInterrupt where nbclient tells of a dead kernel only.
+
+        It answers Ctrl-C by ending the kernel, and is then surprised that the kernel is gone.
+        """
+        try:
+            return super().execute(**kwargs)
+        except Exception:
+            if hasattr(self, "_async_cleanup_kernel_future"):  # made by its handler of signals
+                raise KeyboardInterrupt from None
+            raise
 
 
 class Measured(Client):
@@ -101,7 +116,12 @@ def executed(chapter: str, again: bool = False) -> nbformat.NotebookNode:
         notebook.metadata["course"] = digest
         shutil.rmtree(folder / "runs", ignore_errors=True)
         client = Measured if PEAKS.exists() else Client
-        client(notebook, resources={"metadata": {"path": str(folder)}}).execute()
+        bar = progress(total=len(notebook.cells), desc=chapter, unit="cell", delay=0)
+        try:
+            client(notebook, resources={"metadata": {"path": str(folder)}},
+                   on_cell_start=lambda cell, cell_index: bar.update()).execute()
+        finally:
+            close(bar)
         write_text(path, nbformat.writes(notebook))
         return notebook
 
@@ -138,17 +158,22 @@ def timings() -> Path:
     return TIMINGS
 
 
-EMBEDDED = re.compile(r'src="data:image/png;base64,([^"]+)"')
+PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)"([^>]*)>')
 SOLUTION = re.compile(r"^\s*### (?:BEGIN|END) SOLUTION\n?", re.MULTILINE)
 ANSWER = re.compile(r"### BEGIN SOLUTION\n(?P<answer>.*?)(?:\n\s*Rubric: (?P<rubric>.*?))?"
                     r"\n### END SOLUTION", re.DOTALL)
+FOLD = "<details class='answer'><summary>An answer</summary>\n\n{}\n\n</details>"
+# Pages and parts of pages that only a site with answers has.
+WITH_ANSWERS = re.compile(r"<!-- with answers -->\n(.*?)<!-- end -->\n", re.DOTALL)
 
 
-def reader_cells(solved, released, pictures: Path) -> list[nbformat.NotebookNode]:
+def reader_cells(solved, released, pictures: Path,
+                 answers: bool = True) -> list[nbformat.NotebookNode]:
     """The cells of an executed chapter as a reader sees them.
 
     Every exercise is followed by its answer, folded; questions have theirs in a fold, without
-    rubric. The badge, Colab's set-up and the graded tests are left out. Pictures go to files.
+    rubric. answers: False leaves these out. The links, Colab's set-up and the graded tests are left
+    out in any case. Pictures go to files.
     """
     stubs = {cell.id: cell.source for cell in released.cells}
     cells = []
@@ -158,12 +183,13 @@ def reader_cells(solved, released, pictures: Path) -> list[nbformat.NotebookNode
         task = cell.metadata.get("nbgrader", {})
         if cell.cell_type == "markdown":
             cell.source = ANSWER.sub(
-                lambda m: f":::{{admonition}} An answer\n:class: dropdown\n{m['answer']}\n:::",
-                cell.source)
+                lambda m: FOLD.format(m["answer"]) if answers else "", cell.source)
         elif task.get("grade"):
             continue
         elif task.get("solution"):
             cells.append(nbformat.v4.new_code_cell(stubs[cell.id]))
+            if not answers:
+                continue
             cell.source = SOLUTION.sub("", cell.source)
             cell.metadata |= {"tags": ["hide-input"], "mystnb": {
                 "code_prompt_show": "Show an answer", "code_prompt_hide": "Hide the answer"}}
@@ -187,10 +213,11 @@ def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNo
         picture = base64.b64decode(match[1])
         path = pictures / f"{hashlib.sha256(picture).hexdigest()[:16]}.png"
         path.write_bytes(picture)
-        return f'src="_static/pictures/{path.name}"'
+        address = f"_static/pictures/{path.name}"
+        return f'<a href="{address}" title="larger"><img src="{address}"{match[2]}></a>'
 
     if "text/html" in data:
-        data["text/html"] = EMBEDDED.sub(to_file, data["text/html"])
+        data["text/html"] = PICTURE.sub(to_file, data["text/html"])
     return [output]
 
 
@@ -229,33 +256,67 @@ def costs(chapter: str) -> str:
     return "\n".join(["| section | minutes | MiB |", "|---|---|---|", *rows])
 
 
-def stage(source: Path) -> None:
-    """Fill source with the site's pages: docs/, the chapters, the instructors' tables."""
+def stage(source: Path, answers: bool = True) -> None:
+    """Fill source with the site's pages: docs/, the chapters, the instructors' tables.
+
+    answers: False leaves out answers, rubrics and the instructors' page; Raises CourseError where
+    something of them is left.
+    """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(DOCS, source)
+    index = source / "index.md"
+    write_text(index, WITH_ANSWERS.sub(r"\1" if answers else "", index.read_text("utf-8")))
     pictures = source / "_static" / "pictures"
     pictures.mkdir(parents=True)
     guide = []
     for chapter in tqdm(chapters(), desc="chapters", unit="chapter"):
         solved = executed(chapter)
         released = nbformat.read(generate(BUILD / "site-course", chapter), as_version=4)
-        solved.cells = reader_cells(solved, released, pictures)
+        solved.cells = reader_cells(solved, released, pictures, answers)
         solved.metadata.pop("widgets", None)
-        title = solved.cells[0].source.splitlines()[0].removeprefix("# ")
         nbformat.write(solved, source / f"{chapter}.ipynb")
-        guide.append(f"## {title}\n\n### What it takes\n\n{costs(chapter)}\n\n### Rubrics\n\n"
-                     f"{rubrics(chapter)}\n\n### Common wrong answers\n\n"
-                     f"{wrong_answers(chapter)}\n")
-    with (source / "instructors.md").open("a", encoding="utf-8") as file:
-        file.write("\n" + "\n".join(guide))
+        if not answers:
+            continue
+        # Headings that no other page has: the search lists each with its page only.
+        name = f"Chapter {int(chapter[:2])}"
+        guide.append(f"## {name} for instructors\n\n### {name}: what it takes\n\n{costs(chapter)}"
+                     f"\n\n### {name}: rubrics\n\n{rubrics(chapter)}\n\n"
+                     f"### {name}: common wrong answers\n\n{wrong_answers(chapter)}\n")
+    page = source / "instructors.md"
+    if answers:
+        write_text(page, page.read_text("utf-8") + "\n" + "\n".join(guide))
+        return
+    page.unlink()
+    if found := [f"{path.name}: {line}" for path in sorted(source.rglob("*"))
+                 if path.suffix in (".md", ".ipynb", ".py")
+                 for text in [readable(path)] for chapter in chapters()
+                 for line in (*whole_answers(text, chapter),
+                              *(line for line in leaks(text, chapter) if len(line) > 30))]:
+        raise CourseError(f"the site would hold an answer: {'; '.join(found)}")
 
 
-def site(out: Path) -> Path:
-    """Build the site into out; the start page. Raises CourseError with Sphinx's first warning."""
+def readable(path: Path) -> str:
+    """What a page holds, as text: of a notebook the sources and outputs of its cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n".join([cell.source + "\n" + "\n".join(
+        output.get("text", "") + "\n".join(map(str, output.get("data", {}).values()))
+        for output in cell.get("outputs", []))
+        for cell in nbformat.reads(text, as_version=4).cells])
+
+
+def site(out: Path, answers: bool = True) -> Path:
+    """Build the site into out, with or without answers and rubrics; the start page.
+
+    Raises CourseError with Sphinx's first warning.
+    """
+    if (out / "objects.inv").exists():  # an earlier site, perhaps one with answers
+        shutil.rmtree(out)
     for folder in (out, BUILD / "site-course"):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "site.lock"):
-        stage(BUILD / "site-source")
+        stage(BUILD / "site-source", answers)
         done = subprocess.run(
             [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html", "-E",
              "-d", str(BUILD / "doctrees"), str(BUILD / "site-source"), str(out)],

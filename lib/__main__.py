@@ -347,7 +347,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command(build_parser, run, argv: list[str] | None) -> int:
-    """Parse and run one command line; 0, or 2 after a user's mistake, told in one line.
+    """Parse and run one command line; 0, 2 after a user's mistake, 130 after Ctrl-C: in one line.
 
     build_parser: argv -> the parser. As a shell expects, 130 after Ctrl-C, 143 after SIGTERM, and
     141 where nobody reads any more.
@@ -368,7 +368,7 @@ def command(build_parser, run, argv: list[str] | None) -> int:
         return fail(error)
     except KeyboardInterrupt as error:
         number = next((arg for arg in error.args if isinstance(arg, int)), signal.SIGINT)
-        return fail(error.__cause__ or "interrupted", 128 + number)
+        return fail(error.__cause__ or "stopped; what was finished is kept", 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -6,24 +6,33 @@ written by ``save`` carries it in its metadata.
 
 import base64
 import io
+from collections.abc import Iterable
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from lib.files import atomic
 from lib.tasks.base import Task
 
 # Okabe and Ito's palette: distinguishable with the common kinds of colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
-MARKERS = "osD^vP*X"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vP*<"  # one more than colours, so that the eighth run looks like no other
 DASHES = ("-", "--", ":")
+BASE = {"color": "#7F7F7F", "marker": "X", "linestyle": "-"}  # the policy before training: grey
+NARROW = 600  # pixels: a picture shrinks no further, its cell scrolls
+
+# Run -> its number, in the order in which they were first drawn here: a run has one colour and one
+# marker in all pictures of a notebook, whichever other runs a picture shows beside it.
+_NUMBERS: dict[str, int] = {}
 
 
-def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.0):
+def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.0, **kwargs):
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    axes = np.atleast_1d(figure.subplots(rows, columns, **kwargs)).ravel()
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -31,8 +40,20 @@ def _figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float =
 
 
 def _style(i: int) -> dict[str, str]:
-    """Colour and marker of the i-th thing in a picture."""
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+    """Colour, marker and line of the i-th thing in a picture."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": DASHES[i % len(DASHES)]}
+
+
+def _key(run: str) -> str:
+    """A run under the name of its folder: the live plot knows no other ("no_kl" is "no KL")."""
+    return run.lower().replace(",", "").replace(" ", "_")
+
+
+def run_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Colour, marker and line of each named run; "base" is grey."""
+    return {name: BASE if name == "base" else
+            _style(_NUMBERS.setdefault(_key(name), len(_NUMBERS))) for name in names}
 
 
 def png(figure: Figure, dpi: int = 100) -> bytes:
@@ -56,11 +77,13 @@ def save(figure: Figure, path: str | Path) -> None:
 def image(figure: Figure) -> dict[str, str]:
     """The figure as a notebook's output: a picture with its alternative text, or the text alone.
 
-    As HTML, because JupyterLab shows image/png without the text that its metadata hold.
+    As HTML, because JupyterLab shows image/png without the text that its metadata hold. Where there
+    is little room the picture shrinks to NARROW and can be scrolled, so that it can still be read.
     """
     data = base64.b64encode(png(figure)).decode()
-    alt = escape(figure.alt, quote=True)
-    return {"text/html": f'<img src="data:image/png;base64,{data}" alt="{alt}">',
+    alt, least = escape(figure.alt, quote=True), min(NARROW, round(100 * figure.get_figwidth()))
+    return {"text/html": f'<div style="overflow-x:auto"><img src="data:image/png;base64,{data}" '
+                         f'alt="{alt}" style="min-width:{least}px"></div>',
             "text/plain": figure.alt}
 
 
@@ -77,21 +100,26 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
     """Curves side by side: {(title, x label, y label): {name: (x, y)}}, y of numbers or tensors.
 
     style: "-" lines, "o" markers (smaller ones over larger, so that what coincides shows) or
-    "o-" both. columns: panels a row, default all. names: of the values 0, 1, ... on the y axis.
+    "o-" both. columns: panels a row, default three at most. names: of the values 0, 1, ... on the y
+    axis. Curves that are called like runs of other pictures look as they do there.
     """
-    columns = columns or len(content)
-    figure, axes = _figure(columns, -(-len(content) // columns), 6 if columns == 1 else 4.2)
-    for axis, ((title, xlabel, ylabel), curves) in zip(axes, content.items(), strict=True):
+    columns = columns or min(len(content), 3)
+    figure, axes = _figure(columns, -(-len(content) // columns), {1: 6, 2: 4.2}.get(columns, 3.2))
+    for axis, ((title, xlabel, ylabel), curves) in zip(axes, content.items(), strict=False):
         axis.set_xscale(xscale)
+        drawn = {*map(_key, curves)} <= {"base", *_NUMBERS}
+        looks = run_styles(curves) if drawn else {n: _style(i) for i, n in enumerate(curves)}
         for i, (name, (x, y)) in enumerate(curves.items()):
-            look = _style(i) | ({} if "o" in style else {"marker": ""})
+            look = looks[name] | {"o": {"linestyle": ""}, "o-": {"linestyle": "-"},
+                                  "-": {"marker": ""}}[style]
             axis.plot(np.asarray(x), [float(v) for v in y], label=name,
-                      linestyle={"o": "", "o-": "-", "-": DASHES[i % 3]}[style],
                       markersize=max(9 - 2 * i, 4), **look)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if names:
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.invert_yaxis()
+    for axis in axes[len(content):]:
+        axis.set_axis_off()
     if len(content) > 1 and len({tuple(curves) for curves in content.values()}) == 1:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
                       fontsize=8, frameon=False)
@@ -106,9 +134,10 @@ def score_histogram(scores: dict[str, list[float]]) -> Figure:
     """Histogram of scores in [0, 1] for each named policy, means marked."""
     figure, (axis,) = _figure(width=6)
     bins = np.linspace(0, 1, 21)
-    for i, (name, values) in enumerate(scores.items()):
-        axis.hist(values, bins, alpha=0.55, color=COLOURS[i], label=f"{name}, n={len(values)}")
-        axis.axvline(np.mean(values), color=COLOURS[i], linestyle="--")
+    for name, look in run_styles(scores).items():
+        axis.hist(scores[name], bins, alpha=0.55, color=look["color"],
+                  label=f"{name}, n={len(scores[name])}")
+        axis.axvline(np.mean(scores[name]), color=look["color"], linestyle="--")
     axis.set(title="Scores of sampled reviews", xlabel="score (0 = one star, 1 = five stars)",
              ylabel="completions")
     axis.legend()
@@ -131,17 +160,19 @@ def history(histories: dict[str, list[dict]], task: type[Task]) -> Figure:
     columns = {key for rows in histories.values() for row in rows for key in row}
     shown = [(key, *metric.panel) for key, metric in task.all_metrics().items()
              if metric.panel and key in columns]
-    figure, axes = _figure(4, len(shown) // 4 + 1, width=3.1, height=2.4)
+    figure, axes = _figure(3, len(shown) // 3 + 1, width=2.8, height=2.1)
     for axis, (key, title, unit) in zip(axes, shown, strict=False):
-        for i, (name, rows) in enumerate(histories.items()):
-            points = [(r["step"], r[key]) for r in rows if key in r]
+        for name, look in run_styles(histories).items():
+            points = [(r["step"], r[key]) for r in histories[name] if key in r]
             if points:
-                axis.plot(*zip(*points, strict=True), label=name, linestyle=DASHES[i % 3],
-                          **_style(i) | {"marker": "" if points[1:] else "o"})
+                axis.plot(*zip(*points, strict=True), label=name,
+                          **look | {"marker": "" if points[1:] else look["marker"]})
         axis.set(title=title, xlabel="step", ylabel=unit)
         axis.xaxis.get_major_locator().set_params(integer=True)
         if unit == "share":
             axis.set_ylim(-0.03, 1.03)
+        else:
+            _keep_readable(axis)
     for axis in axes[len(shown):]:
         axis.set_axis_off()
     lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
@@ -151,6 +182,21 @@ def history(histories: dict[str, list[dict]], task: type[Task]) -> Figure:
                                 for key, title, _ in shown if key in rows[0] and key in rows[-1])
         for name, rows in histories.items() if rows)
     return figure
+
+
+def _keep_readable(axis) -> None:
+    """A logarithmic axis beyond the usual values where one curve dwarfs the others.
+
+    A shaped reward goes to fifty where the others end at one; the others would lie flat.
+    """
+    sizes = sorted(np.abs(line.get_ydata()).max() for line in axis.get_lines())
+    usual = next((low for low, high in pairwise(sizes) if high > 5 * low > 0), None)
+    if usual:
+        axis.set_yscale("symlog", linthresh=usual, linscale=2)
+        axis.set_yticks([0, usual, *(10.0**i for i in range(-2, 6)
+                                     if 2 * usual < 10**i < sizes[-1] / 2), sizes[-1]])
+        axis.yaxis.set_major_formatter("{x:.2g}")
+        axis.set_title(f"{axis.get_title()} (log above {usual:.2g})", fontsize=10)
 
 
 def hacking(proxy: list[dict], names: dict[str, str], fired: dict[str, int | None]) -> Figure:
@@ -164,13 +210,11 @@ def hacking(proxy: list[dict], names: dict[str, str], fired: dict[str, int | Non
     steps = [row["step"] for row in proxy]
     for i, (key, name) in enumerate((("score", "proxy: what is trained on"),
                                      ("gold", "gold: nobody trains on it"))):
-        top.plot(steps, [row[key] for row in proxy], label=name, linestyle=DASHES[i], **_style(i))
+        top.plot(steps, [row[key] for row in proxy], label=name, **_style(i))
     top.set(title="Proxy and gold, held-out prompts", xlabel="step", ylabel="score", ylim=(0, 1.05))
-    top.legend(fontsize=8)
     for i, (key, name) in enumerate(names.items()):
         values = [row[key] / proxy[0][key] for row in proxy]
-        below.plot(steps, values, label=name, linestyle=DASHES[i % 3], markersize=5,
-                   **_style(i + 2))
+        below.plot(steps, values, label=name, markersize=5, **_style(i + 2))
         if fired[key] is not None:
             below.plot(fired[key], values[steps.index(fired[key])], "x", color=COLOURS[i + 2],
                        markersize=10, markeredgewidth=3)
@@ -178,8 +222,11 @@ def hacking(proxy: list[dict], names: dict[str, str], fired: dict[str, int | Non
     below.set(title="Detectors (x: fires)", xlabel="step", ylabel="times its value at step 0",
               yscale="log")
     below.yaxis.set_major_formatter("{x:g}")
-    below.legend(fontsize=8)
     best = max(proxy, key=lambda row: row["gold"])
+    for axis in (top, below):
+        axis.axvline(best["step"], color=_style(1)["color"], linestyle="--", alpha=0.6,
+                     label=f"gold is best: step {best['step']}")
+        axis.legend(fontsize=8)
     figure.alt = (
         f"Scores by step: proxy {proxy[0]['score']:.2f} to {proxy[-1]['score']:.2f}, gold "
         f"{proxy[0]['gold']:.2f}, at best {best['gold']:.2f} at step {best['step']}, at the end "
@@ -195,7 +242,7 @@ def signal(rates: dict[str, float], size: int, probability) -> Figure:
     figure, (axis,) = _figure(width=6)
     for i, (name, rate) in enumerate(rates.items()):
         axis.plot(sizes, [probability(rate, g) for g in sizes], label=name,
-                  linestyle=DASHES[i % 3], **_style(i) | {"marker": ""})
+                  **_style(i) | {"marker": ""})
         axis.plot(size, probability(rate, size), **_style(i), markersize=9)
     axis.set(title="Which groups teach anything", xlabel="group size G", ylim=(-0.03, 1.03),
              ylabel="share of groups with a spread")
@@ -229,7 +276,7 @@ def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Fi
         values = np.asarray(values, dtype=float)
         advantage = (values - values.mean()) / (values.std(ddof=1) + 1e-4)
         axis.plot(np.asarray(scores)[order], advantage[order], markersize=10 - 3 * i, label=name,
-                  **_style(i))
+                  **_style(i) | {"linestyle": "-"})
     axis.axhline(0, color="grey", linewidth=0.8)
     axis.set(title="What the policy is pushed by", xlabel="score", ylabel="advantage")
     axis.legend()
@@ -239,45 +286,82 @@ def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Fi
     return figure
 
 
-def frontier(points: dict[str, dict]) -> Figure:
-    """Score against KL(pi||ref) for each named validation's metrics, with 95 % bars."""
-    figure, (axis,) = _figure(width=6.4, height=3.6)
-    for i, (name, metrics) in enumerate(points.items()):
-        (x, dx), (y, dy) = ((m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]])
-                            for m in (metrics["kl"], metrics["score"]))
-        axis.errorbar(x, y, dy, dx, linestyle="", capsize=3, label=name, **_style(i))
+def frontier(points: dict[str, dict], line: Iterable[str] = ()) -> Figure:
+    """Score against KL(pi||ref) for each named validation's metrics, with 95 % bars.
+
+    line: the names of those that differ in one setting only, in its order: joined by a line.
+    """
+    figure, (axis,) = _figure(width=7, height=4)
+    at = {name: tuple(metrics[key]["value"] for key in ("kl", "score"))
+          for name, metrics in points.items()}
+    for name, look in run_styles(points).items():
+        bars = [[[m["value"] - m["low"]], [m["high"] - m["value"]]]
+                for m in (points[name]["score"], points[name]["kl"])]
+        axis.errorbar(*at[name], *bars, capsize=3, **look | {"linestyle": ""})
+    joined = [at[name] for name in line if name in at]
+    if joined:
+        axis.plot(*zip(*joined, strict=True), color=BASE["color"], linestyle=":", zorder=0)
     axis.set(title="What a score costs", ylabel="mean score", xscale="symlog",
-             xlabel="KL(pi||ref), nats a completion")
-    axis.legend(loc="lower right", fontsize=8)
+             xlabel="KL(pi||ref), nats a completion (log above 1)")
+    axis.set_xlim(min(x for x, _ in at.values()) - 0.1, 2 * max(x for x, _ in at.values()) + 1)
+    axis.margins(y=0.3)
+    axis.xaxis.set_major_formatter("{x:g}")
+    _label(figure, axis, at)
     figure.alt = "Score against KL from the reference. " + "; ".join(
-        f"{name}: score {m['score']['value']:.2f} at {m['kl']['value']:.1f} nats"
-        for name, m in points.items())
+        f"{name}: score {y:.2f} at {x:.1f} nats" for name, (x, y) in at.items())
     return figure
 
 
+def _label(figure: Figure, axis, at: dict[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, where it covers no point and no other name."""
+    figure.draw_without_rendering()  # boxes are known after the layout only
+    taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6)
+             for x, y in axis.transData.transform(list(at.values()))]
+    places = [(dx, dy) for far in (9, 20, 32, 44, 56, 68) for dy in (far, -far) for dx in (8, -8)]
+    for name, look in run_styles(at).items():
+        for place in places:
+            text = axis.annotate(name, at[name], place, textcoords="offset points", va="center",
+                                 ha="left" if place[0] > 0 else "right", color=look["color"])
+            box = text.get_window_extent()
+            if axis.bbox.count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
+                break
+            text.remove()
+        else:
+            continue  # no room at all; the alternative text has it
+        taken.append(box)
+        axis.annotate("", at[name], place, textcoords="offset points", arrowprops={
+            "arrowstyle": "-", "color": look["color"], "alpha": 0.4})
+
+
 def detectors(points: dict[str, dict], task: type[Task]) -> Figure:
-    """The task's detectors of each named validation as dots with their 95 % intervals."""
+    """The task's detectors of each named validation: bars with their values, 95 % intervals."""
     metrics = task.all_metrics()
     titles = {key: metrics[key].label for key in task.detectors}
-    figure, axes = _figure(3, -(-len(titles) // 3), width=3.4, height=2.4)
+    figure, axes = _figure(3, -(-len(titles) // 3), width=3, height=0.7 + 0.25 * len(points),
+                           sharey=True)
     for axis in axes[len(titles):]:
         axis.set_axis_off()
+    looks = run_styles(points)
     for axis, (key, title) in zip(axes, titles.items(), strict=False):
-        for i, metrics in enumerate(points.values()):
+        for i, (name, metrics) in enumerate(points.items()):
             m = metrics[key]
-            axis.errorbar(i, m["value"], [[m["value"] - m["low"]], [m["high"] - m["value"]]],
-                          linestyle="", capsize=3, **_style(i))
+            axis.barh(i, m["value"], color=looks[name]["color"], alpha=0.75)
+            axis.errorbar(m["value"], i, xerr=[[m["value"] - m["low"]], [m["high"] - m["value"]]],
+                          color="black", linewidth=1, capsize=2)
+            axis.annotate(f"{m['value']:.3g}" if m["value"] >= 10 else f"{m['value']:.2f}",
+                          (m["high"], i), (4, 0), textcoords="offset points", va="center",
+                          fontsize=8)
         axis.set_title(title)
-        axis.set_xticks(range(len(points)), points, rotation=20, ha="right", fontsize=8)
-        axis.set_xlim(-0.5, len(points) - 0.5)
-        if key == "reference_perplexity":
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            low, high = (f(m[key]["value"] for m in points.values()) for f in (min, max))
-            axis.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
-        if key == "kl":
-            axis.set_yscale("symlog")
-            axis.set_ylim(-0.5, 3 * max(m["kl"]["high"] for m in points.values()) + 1)
+        axis.grid(axis="y", alpha=0)
+        axis.set_yticks(range(len(points)), points, fontsize=9)
+        highs = sorted(m[key]["high"] for m in points.values())
+        if highs[-1] > 10 * max(highs[len(highs) // 2], 1):  # the largest would hide the others
+            axis.set_xscale("symlog")
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.set_xlim(0, 4 * highs[-1])
+        else:
+            axis.set_xlim(0, 1.3 * highs[-1] or 1)
+    axes[0].invert_yaxis()  # shared by all
     figure.alt = "Detectors by policy. " + "; ".join(
         f"{name}: " + ", ".join(f"{t} {m[k]['value']:.2f}" for k, t in titles.items())
         for name, m in points.items())
@@ -289,10 +373,53 @@ def two_fits(x, target, fits: dict[str, object]) -> Figure:
     figure, (axis,) = _figure(width=6)
     axis.fill_between(x, target, color="lightgrey", label="target P, two modes")
     for i, (name, density) in enumerate(fits.items()):
-        axis.plot(x, density, color=COLOURS[i], linestyle=DASHES[i % 3], label=name)
+        axis.plot(x, density, label=name, **_style(i) | {"marker": ""})
     axis.set(title="One Gaussian, two modes", xlabel="x",
              ylabel="probability of a grid cell")
     axis.legend(fontsize=8)
     figure.alt = ("A density with two modes and single Gaussians fitted to it: minimising "
                   "KL(P||Q) covers both modes with a wide bell, minimising KL(Q||P) sits on one.")
+    return figure
+
+
+# A group as chapter 1's base policy might write it, with its scores: what ``loop`` shows.
+GROUP = {"wonderful from start to end.": 0.98, "fine, but far too long.": 0.52,
+         "dull. I left early.": 0.11, "good, and the music too.": 0.83}
+
+
+def loop() -> Figure:
+    """One step of GRPO: a prompt, G completions, their rewards and advantages, the update."""
+    rewards = np.array(list(GROUP.values()))
+    advantages = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
+    figure = Figure(figsize=(9, 2.9), layout="constrained")
+    axis = figure.subplots()
+    axis.set(xlim=(0, 100), ylim=(-1.7, 4.6))
+    axis.set_axis_off()
+    frame = {"boxstyle": "round,pad=0.5", "facecolor": "#EAF2F8", "edgecolor": COLOURS[0]}
+    for x, heading in ((8, "prompt"), (35, f"G = {len(GROUP)} completions"), (58, "rewards"),
+                       (73, "advantages"), (92, "update")):
+        axis.text(x, 4.1, heading, ha="center", weight="bold", color=COLOURS[0])
+    axis.text(8, 1.5, "Honestly,\nthe film was", ha="center", va="center", bbox=frame)
+    axis.text(92, 1.5, "policy:\nlikelier, or\nless likely", ha="center", va="center", bbox=frame)
+    axis.plot([73, 73], [-0.5, 3.5], color="grey", linewidth=0.8)
+    for i, (text, reward, advantage) in enumerate(zip(GROUP, rewards, advantages, strict=True)):
+        y, colour = 3 - i, COLOURS[2] if advantage > 0 else COLOURS[1]
+        axis.text(35, y, text, ha="center", va="center", bbox=frame | {"boxstyle": "round"})
+        axis.text(58, y, f"{reward:.2f}", ha="center", va="center")
+        axis.barh(y, 4 * advantage, 0.6, left=73, color=colour)
+        axis.text(73 - np.sign(advantage), y, f"{advantage:+.2f}", va="center", color=colour,
+                  ha="right" if advantage > 0 else "left")
+        for start, end in (((15.5, 1.5), (22, y)), ((48.5, y), (54.5, y)), ((61.5, y), (65, y)),
+                           ((80, y), (85, 1.5))):
+            axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "grey"})
+    axis.plot([92, 92, 8], [0.4, -0.9, -0.9], color=COLOURS[0], linewidth=1)
+    axis.annotate("", (8, 0.7), (8, -0.95), arrowprops={"arrowstyle": "->", "color": COLOURS[0]})
+    axis.text(50, -1.5, "the next step samples from the new policy", ha="center", color=COLOURS[0])
+    figure.alt = ("One step of GRPO. From one prompt the policy samples a group of completions; "
+                  "each gets a reward; the advantage is the reward minus the group's mean, over "
+                  "its standard deviation: " + "; ".join(
+                      f"{text[:-1]}: reward {reward:.2f}, advantage {advantage:+.2f}"
+                      for text, reward, advantage in zip(GROUP, rewards, advantages, strict=True))
+                  + ". The update makes completions with a positive advantage likelier and those "
+                  "with a negative one less likely. The next step samples from the new policy.")
     return figure

@@ -52,6 +52,10 @@ FOR_THE_LAB = ("first_token_perplexity", "entropy")
 
 
 CELL = "white-space:nowrap; font-size:85%; padding:4px"  # nine columns in JupyterLab's width
+# A wide table scrolls by itself; its first column stays.
+SCROLLS = "overflow-x:auto"
+PAPER = "var(--jp-layout-color0, var(--color-background-primary, white))"  # JupyterLab, the site
+STAYS = f"position:sticky; left:0; background:{PAPER}"
 
 
 def show_table(columns: dict[str, dict], task: type[Task]) -> None:
@@ -64,10 +68,11 @@ def show_table(columns: dict[str, dict], task: type[Task]) -> None:
     rows = [[re.sub(r" (?=\[|n=)", "<br>", escape(cell)) for cell in row]
             for row in zip(*grid(columns, task), strict=True)]
     head = "".join(f"<th scope='col'>{cell}</th>" for cell in rows[0])
-    body = "".join("<tr><th scope='row'>" + row[0] + "</th>"
+    body = "".join(f"<tr><th scope='row' style='{STAYS}'>{row[0]}</th>"
                    + "".join(f"<td style='{CELL}'>{cell}</td>" for cell in row[1:]) + "</tr>"
                    for row in rows[1:])
-    display(HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
+    display(HTML(f"<div style='{SCROLLS}'><table><thead><tr>{head}</tr></thead>"
+                 f"<tbody>{body}</tbody></table></div>"))
 
 
 def surprise(logp: float) -> str:
@@ -87,26 +92,61 @@ def tokens_html(row: dict) -> str:
 # What a probe's row holds beside the parts of its reward.
 NO_PARTS = {"step", "prompt", "completion", "completion_ids", "tokens", "logps", "ref_logps",
             "ended", "kl", "reward"}
+# Where there is little room a completion stands below its figures, each with its name.
+STACKED = """<style>
+.samples { container-type: inline-size; }
+.samples td.text { text-align: left; }
+@container (max-width: 620px) {
+  .samples thead { display: none; }
+  .samples :is(table, tbody, tr) { display: block; width: 100%; }
+  .samples td { display: inline-block; }
+  .samples td[data-name]::before { content: attr(data-name) " "; opacity: 0.7; }
+  .samples td.text { display: block; }
+}
+</style>"""
 
 
-def samples_html(rows: list[dict]) -> str:
-    """A table of completions: reward, its parts, and the tokens with the reference's surprise."""
+def told_parts(rows: list[dict]) -> tuple[list[str], list[str]]:
+    """The parts of the reward that a table of rows shows; in words, those that tell nothing in it.
+
+    A part tells nothing if it is the same in all rows, or always the reward itself.
+    """
     parts = [key for key, value in rows[0].items() if key not in NO_PARTS and value is not None]
-    head = "".join(f"<th scope='col'>{name}</th>"
-                   for name in ("reward", *(part.replace("_", " ") for part in parts)))
+    shown, silent = [], []
+    for key in parts:
+        values = [row[key] for row in rows]
+        if len(rows) > 1 and len(set(values)) == 1:
+            silent.append(f"{key.replace('_', ' ')} is always {values[0]:.2f}")
+        elif len(rows) > 1 and values == [row["reward"] for row in rows]:
+            silent.append(f"{key.replace('_', ' ')} equals the reward")
+        else:
+            shown.append(key)
+    return shown, silent
+
+
+def samples_html(rows: list[dict], all_rows: list[dict] | None = None) -> str:
+    """A table of completions: reward, its parts, and the tokens with the reference's surprise.
+
+    all_rows: of the whole run. A part that tells nothing in them has no column, but a line below.
+    """
+    parts, silent = told_parts(all_rows or rows)
+    names = {key: key.replace("_", " ") for key in ("reward", *parts)}
+    head = "".join(f"<th scope='col'>{name}</th>" for name in names.values())
     body = "".join(
-        "<tr>" + "".join(f"<td>{row[key]:.2f}</td>" for key in ("reward", *parts))
-        + "<td style='text-align:left'><span style='white-space:pre-wrap'>"
+        "<tr>" + "".join(f"<td data-name='{name}'>{row[key]:.2f}</td>"
+                         for key, name in names.items())
+        + "<td class='text' style='text-align:left'><span style='white-space:pre-wrap'>"
         f"{tokens_html(row)}</span>{'' if row['ended'] else ' ...'}"
         f"<details><summary>least likely: {escape(row['tokens'][i])!r}, "
         f"{row['ref_logps'][i]:.1f} nats; mean {fmean(row['ref_logps']):.2f}</summary>"
         + ", ".join(f"{escape(token)!r} {logp:.1f}" for token, logp in
                     zip(row["tokens"], row["ref_logps"], strict=True)) + "</details></td></tr>"
         for row in rows for i in [int(np.argmin(row["ref_logps"]))])
-    return (f"<p><b>{escape(rows[0]['prompt'])}</b></p><table><thead><tr>{head}"
-            "<th scope='col' style='text-align:left'>completion (the stronger the orange, the less "
-            "likely under the reference; ... is cut off)</th></tr></thead><tbody>"
-            f"{body}</tbody></table>")
+    return (f"{STACKED}<div class='samples'><p><b>{escape(rows[0]['prompt'])}</b></p>"
+            f"<table><thead><tr>{head}<th scope='col' style='text-align:left'>completion (the "
+            "stronger the orange, the less likely under the reference; ... is cut off)</th></tr>"
+            f"</thead><tbody>{body}</tbody></table>"
+            + f"<p>In this run {', '.join(silent)}.</p>" * bool(silent) + "</div>")
 
 
 def read_probes(run_dir) -> list[dict]:
@@ -123,8 +163,8 @@ def sample_browser(run_dir) -> None:
         "step", "prompt"))
 
     def draw(step, prompt):
-        display(HTML(samples_html([row for row in probes
-                                   if (row["step"], row["prompt"]) == (step, prompt)])))
+        display(HTML(samples_html([row for row in probes if (row["step"], row["prompt"]) == (
+            step, prompt)], probes)))
 
     _interactive(
         draw, step=ipywidgets.SelectionSlider(options=steps, value=steps[-1], **_slider("step")),

@@ -589,11 +589,13 @@ if results:
     widgets.show_table(results, TASK)
     plots.show(plots.history(evaluation.histories(RUNS), TASK))
     plots.show(plots.detectors(results, TASK))
-    plots.show(plots.frontier(results))
+    plots.show(plots.frontier(results, line=(
+        "base", "beta 0.8", "beta 0.2", "beta 0.05", "no KL")))
 
 # %% [markdown]
 # Every point of the last picture is a policy: what it scores, and how far it has gone from
-# the reference for that. Up and to the left is better. The `beta` points trace a frontier. From
+# the reference for that. Up and to the left is better. The dotted line joins the `beta` points, from
+# the base (`beta` without end) to no KL (`beta` 0): a frontier. From
 # `beta` 0.8 to 0.2 a few nats buy a lot of score; from 0.2 to 0.05 some more buy next to nothing.
 # The bonus and the penalty score like `beta` 0.2 at about twice its KL, although their perplexity
 # looks better than the base's: their entropy and distinct-2 give them away. The shaping shows no

@@ -11,7 +11,7 @@ from importlib.util import cache_from_source
 from pathlib import Path
 
 PACKAGES = ("trl", "liger_kernel", "openrlhf", "torchrl", "unsloth", "unsloth_zoo", "verl")
-FILES = ("trl_loss.py", "trl_overrides.py")  # of lib
+FILES = ("trl_loss.py", "trl_overrides.py", "off_policy.py")  # of lib
 MODULES = (*PACKAGES, *(f"lib.{name.removesuffix('.py')}" for name in FILES))
 
 

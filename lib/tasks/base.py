@@ -110,7 +110,7 @@ COMMON_METRICS = (
     Metric("first_token_perplexity", "perplexity, first token"),
     Metric("distinct_2", "distinct-2"),
     Metric("entropy", "entropy, nats a token", "entropy", ("policy entropy", "nats a token")),
-    Metric("self_ending", "ends by itself"),
+    Metric("self_ending", "self-ending share"),
     Metric("kl", "KL(pi||ref), nats", "kl"),
     Metric("length", "length, tokens"),
     Metric("completion_length", log_key="completions/mean_length",

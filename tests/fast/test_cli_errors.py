@@ -13,7 +13,7 @@ import pytest
 
 from grading.release import generate
 from lib import models, runs
-from lib.__main__ import main
+from lib.__main__ import COMMANDS, main
 from lib.tasks.sentiment import SentimentTask
 from lib.tiny import WEIGHTS
 
@@ -249,3 +249,12 @@ def test_a_hub_that_does_not_answer_is_one_line_without_minutes_of_retries(in_tm
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr.startswith("error: cannot get 'gpt2'") and run.stderr.count("\n") == 1
     assert time.monotonic() - start < 60 and not (in_tmp / "runs").exists()
+
+
+def test_ctrl_c_is_one_line(capsys, monkeypatch):
+    def pressed(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "preflight", pressed)
+    assert main(["preflight"]) == 130
+    assert capsys.readouterr().err == "error: stopped; what was finished is kept\n"

@@ -1,6 +1,7 @@
 """The house: one source of pins, arrows that point one way, nothing swallowed or left behind."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -42,6 +43,28 @@ def test_setup_finds_the_torch_pin():
 def test_setup_refuses_an_unknown_sub_command_in_one_line():
     run = subprocess.run(["bash", "setup.sh", "fly"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "demo|site|test" in run.stderr
+
+
+def workflow(name: str) -> tuple[dict, list[str]]:
+    """A workflow and the commands that its steps run, in order."""
+    content = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    [job] = content["jobs"].values()
+    return job, [step["run"] for step in job["steps"] if "run" in step]
+
+
+def test_continuous_integration_runs_the_test_command():
+    assert workflow("tests")[1][-1] == ".ci/run" and (ROOT / ".ci" / "run").stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("answers, command", [
+    ("without", "site --without-answers"), ("", "site --without-answers"), ("with", "site")])
+def test_the_published_site_has_answers_only_where_somebody_says_so(tmp_path, answers, command):
+    job, [build] = workflow("site")
+    assert job["env"]["ANSWERS"].endswith("|| 'without' }}")
+    (tmp_path / "setup.sh").write_text('echo "$@" > called\n')
+    subprocess.run(["bash", "-e", "-c", build], cwd=tmp_path, check=True,
+                   env={"PATH": os.environ["PATH"], "ANSWERS": answers})
+    assert (tmp_path / "called").read_text() == f"{command}\n"
 
 
 @pytest.fixture
@@ -227,6 +250,6 @@ def test_links_lead_somewhere_and_pictures_have_alternative_text():
         text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
         assert not re.search(r"!\[\s*\]\(|<img", text), f"{name}: a picture without its text"
         for target in re.findall(r"\]\(([^) ]*)\)", text):
-            if not re.match(r"https?://[\w.-]+|#", target):
+            if not re.match(r"https?://[\w.-]+|#|data:image/", target):
                 path = (ROOT / name).parent / target.split("#")[0]
                 assert path.exists(), f"{name}: {target}"

@@ -38,6 +38,14 @@ def test_completions_are_escaped_and_the_least_likely_token_is_named():
     assert blue[1] == 0 and blue[0] > blue[2] > 0, "the less likely, the stronger the orange"
 
 
+def test_a_part_that_tells_nothing_has_a_line_in_place_of_a_column():
+    rows = [ROW | {"kl_term": 0.0, "shaped": reward, "reward": reward, "score": 2 * reward,
+                   "completion": str(reward)} for reward in (0.1, 0.3)]
+    page = widgets.samples_html(rows[:1], rows)
+    assert re.findall(r"<th scope='col'>(\w+)", page) == ["reward", "score"]
+    assert "kl term is always 0.00, shaped equals the reward" in page
+
+
 def test_the_tilted_distribution_is_the_optimum_of_score_minus_beta_kl():
     dice = np.random.default_rng(3)
     scores, n = dice.random(20), 20

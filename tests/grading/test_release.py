@@ -42,7 +42,7 @@ def test_secrets_are_the_solution_and_hidden_test_lines():
         source="x = [kl_coef * sum(row) / len(row) for row in ref_logps]\n"
                "return [kl_coef * sum(row) / len(row) for row in ref_logps]"),
      "holds a line of a solution"),
-    (lambda nb: nb.cells[1].update(
+    (lambda nb: nb.cells[2].update(
         outputs=[nbformat.v4.new_output("stream", text="_star = get_star_probs(_texts)")]),
      "carries output"),
     (lambda nb: nb.cells[0].update(source="edited by hand"), "is stale"),

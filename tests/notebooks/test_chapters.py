@@ -1,6 +1,9 @@
 """Every solution chapter runs top to bottom; every student notebook stops where it should."""
 
+import os
 import re
+import signal
+import threading
 import time
 from html import unescape
 
@@ -38,6 +41,19 @@ def test_sliders_do_not_stop_the_execution(tmp_path):
     for _, output in outputs(notebook):
         view = output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
         assert [o["text"] for o in outputs_of(view, state)] == ["at 2\n"]
+
+
+def test_ctrl_c_ends_an_execution_as_ctrl_c(tmp_path):
+    """nbclient ends the kernel and then reports that it has died, with a page of traceback."""
+    def press(**kwargs):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell("import time; time.sleep(60)")])
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        execute(notebook, tmp_path, on_cell_execute=press)
+    assert time.monotonic() - start < 30
 
 
 def outputs(notebook):

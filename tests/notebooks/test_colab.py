@@ -76,16 +76,16 @@ def test_the_page_trains_into_drive_and_downloads(session):
 
 def test_every_notebook_begins_with_its_badge_and_the_set_up_cell(session):
     for name in (*chapters(), "colab"):
-        badge, setup = source_notebook(name).cells[:2]
-        assert f"/notebooks/{name}.ipynb)" in badge.source and "[![Open in Colab]" in badge.source
-        assert setup.source == source_notebook("colab").cells[1].source
+        badge, setup = source_notebook(name).cells[1:3]
+        assert f"/notebooks/{name}.ipynb)" in badge.source and "[Open in Colab]" in badge.source
+        assert setup.source == source_notebook("colab").cells[2].source
     text = session(nbformat.v4.new_notebook(cells=[
         nbformat.from_dict(setup | {"id": name}) for name in ("first", "again")]))
     assert text.count("set up in") == 2 and "fatal" not in text, "the second finds the course"
 
 
 def test_the_set_up_cell_does_nothing_elsewhere(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[source_notebook("colab").cells[1]])
+    notebook = nbformat.v4.new_notebook(cells=[source_notebook("colab").cells[2]])
     Client(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert not notebook.cells[0].outputs and not list(tmp_path.iterdir())
 

@@ -2,15 +2,17 @@
 
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from grading import chapters
+from grading import SOLUTIONS, chapters
 from grading.release import source_notebook
-from grading.walkthrough import ANSWER, site
+from grading.walkthrough import ANSWER, site, stage
+from lib import CourseError
 from tests.browser.test_browser import chrome, needs_browser
 
 assert chrome  # a fixture
@@ -81,6 +83,7 @@ def test_a_browser_asks_no_other_server_and_finds_things(built, pages, chrome):
     found = WebDriverWait(chrome, 20).until(lambda driver: [
         link.text for link in driver.find_elements(By.CSS_SELECTOR, "#search-results li a")])
     assert any("Chapter 2" in text or "Glossary" in text for text in found), found
+    assert sum("Glossary" in text for text in found) == 1, "its term, not once more the page"
 
 
 def test_every_picture_is_there_with_its_text_and_no_debris(pages):
@@ -104,8 +107,11 @@ def test_a_chapter_shows_its_answers_folded_and_no_hidden_test(built, pages, cha
     assert shown.count("NotImplementedError") >= len(exercises), "every stub is shown"
     questions = [ANSWER.search(cell.source) for cell in cells if cell.cell_type == "markdown"
                  and "BEGIN SOLUTION" in cell.source]
-    assert len(re.findall(r'class="[^"]*dropdown[^"]*admonition|class="admonition dropdown', text)
-               ) >= len(questions)
+    folds = re.findall(r"<details class='answer'>.*?</details>", text, re.DOTALL)
+    assert len(folds) == len(questions)
+    for fold, question in zip(folds, questions, strict=True):
+        answer = " ".join(Page(fold).words)
+        assert question["answer"].split()[0] in answer and " open" not in fold.split(">")[0]
     for question in questions:
         rubric = " ".join(question["rubric"].split())
         assert rubric[:40] not in shown
@@ -115,12 +121,51 @@ def test_a_chapter_shows_its_answers_folded_and_no_hidden_test(built, pages, cha
                 assert len(line) < 30 or line not in shown, line
 
 
+def answers_and_tests() -> list[str]:
+    """Every answer, rubric and hidden test of the course, a line each, from the files as they lie."""
+    found = []
+    for path in SOLUTIONS.glob("[0-9]*.py"):
+        text = path.read_text()
+        hidden = re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", text, re.DOTALL)
+        shown = re.sub(r"### BEGIN.*?### END", "", text, flags=re.DOTALL)
+        found += [line for part in hidden for line in map(str.strip, part.replace("# ", "").split("\n"))
+                  if len(line) > 45 and line not in shown.replace("# ", "")]
+    return found
+
+
+def test_a_site_without_answers_holds_none(built, tmp_path, monkeypatch):
+    stage(tmp_path, answers=False)
+    pages = {path: path.read_text() for path in tmp_path.rglob("*")
+             if path.suffix in (".md", ".ipynb")}
+    text = "\n".join(pages.values()).replace('\\"', '"')
+    secret = answers_and_tests()
+    assert len(secret) > 150 and [line for line in secret if line in text] == []
+    assert not (tmp_path / "instructors.md").exists() and "Rubric" not in text
+    for chapter in chapters():
+        assert "NotImplementedError" in pages[tmp_path / f"{chapter}.ipynb"], "stubs are shown"
+    monkeypatch.setattr("grading.walkthrough.ANSWER", re.compile("(?!)"))
+    with pytest.raises(CourseError, match="the site would hold an answer"):
+        stage(tmp_path, answers=False)
+
+
+def test_nothing_of_an_earlier_site_with_answers_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("grading.walkthrough.stage", lambda source, answers: None)
+    monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: SimpleNamespace(returncode=0))
+    for name in ("objects.inv", "instructors.html"):
+        (tmp_path / name).touch()
+    site(tmp_path, answers=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "thesis.txt").touch()
+    site(tmp_path, answers=False)
+    assert (tmp_path / "thesis.txt").exists(), "a folder that is no site is not emptied"
+
+
 def test_the_guide_has_rubrics_messages_and_times(built, pages):
     text = " ".join(pages[built / "instructors.html"].words)
     assert text.count("Rubric:") >= 15
-    assert text.count("Common wrong answers") == 2 * 4, "headings, and their entries beside"
+    assert text.count(": common wrong answers") == 2 * 4, "headings, and their entries beside"
     assert "the order is reversed: reward i belongs to completion i" in text
-    assert text.count("What it takes") == 2 * 4
+    assert text.count(": what it takes") == 2 * 4
 
 
 def test_search_knows_the_glossary(built):
