@@ -459,12 +459,12 @@ plots.show(plots.panels({
 ends("mismatch", "score", "kl")
 
 # %% [markdown]
-# The score does not show it: without correction it is as good as that of the right sampler. The distance does. On every
-# seed the uncorrected run has gone furthest from the reference, the one with token weights less far, the one with
-# sequence weights least. Sampling cold shows the policy only its own favourites, and it follows them; the weights give the
-# rare tokens their due. Sequence weights also cost: many texts get a weight near 0, so each step stands on fewer of them,
-# and the score comes up more slowly, on every seed. In ten batches nothing has broken. What a small mismatch does over
-# thousands of updates this course cannot measure.
+# In ten batches nothing breaks. The score does not show the mismatch: without correction it is as good as that of
+# the right sampler. On every seed the uncorrected run has gone furthest from the reference, the one with token
+# weights less far, the one with sequence weights least. Sampling cold shows the policy its own favourites, and it
+# follows them. Sequence weights cost something: many texts get a weight near 0, so each step stands on fewer of
+# them, and the score comes up more slowly than with token weights, on every seed. What a small mismatch does over
+# thousands of updates, or over texts of 1,000 tokens, this course cannot measure.
 
 # %% [markdown]
 # ## 3. Dynamic sampling
@@ -570,12 +570,13 @@ ends("budget", "updates", "score", "kl")
 # %% [markdown]
 # At an equal bill dynamic sampling loses here, on every seed: half the updates, and a lower score. A batch
 # with tied groups has a smaller gradient, but Adam makes it a step of full size, and as soon as the policy
-# hits now and then, most groups are alive anyway. What one gets for the thrown-away tokens is another thing: each
-# step stands on eight live groups, so it is less noisy, and the policy has gone less far from the reference.
+# hits now and then, most groups are alive anyway. Nor is the smaller distance a gain: with every group the policy
+# passed through the same score at the same distance, after little more than half the tokens. Dynamic sampling is *behind* here, not
+# more careful.
 #
 # This is one task, one learning rate, and a sampler that is as cheap as an update. Where an update is dear, or where
-# noise makes long runs fail, the bill looks different. So when somebody reports that dynamic sampling learns
-# faster, ask for the axis: updates, or tokens?
+# the noise of a half-dead batch makes long runs fail, the bill looks different. So when somebody reports that
+# dynamic sampling learns faster, ask for the axis: updates, or tokens?
 
 # %% [markdown]
 # ## 4. Why RL, and not fine-tuning on the good samples?
@@ -725,15 +726,18 @@ plots.show(plots.panels({
 ends("same_rollouts", "score", "kl")
 
 # %% [markdown]
-# So the question of the title has no answer "because it learns faster". Fine-tuning on the best of eight is at least
-# as fast a round. What it pays is **distance**: for this score it has gone 1.4 to 3 times as far from the
-# reference as GRPO, seed by seed. Why? Its gradient is a policy gradient with weight 1 for the best and 0 for the rest: there is no
-# baseline and no negative example. It pulls the policy onto 8 texts word by word, their accidents included. GRPO
-# compares: what good and bad completions share cancels, and only what sets them apart is pushed. DPO compares
-# too; its distance lies between.
+# So the question of the title has no answer "because it learns faster". Fine-tuning on the best of eight is
+# fastest a round. It also goes furthest from the reference: 1.4 to 3 times as far as GRPO, seed by seed. Which of the
+# two is it, then: a better method, or a larger step? The picture on the right tells. Up to about one nat
+# **the three lie on one curve**. They do the same thing at different speeds. Only where best of 8 goes on to three
+# nats and more does it get little for them.
+#
+# That fits the formulas. On fresh samples the gradient of best of 8 is a policy gradient with weight 1 for the best and 0 for the
+# rest: no baseline, no negative example, nothing that sees how *much* better the best was. It pulls the policy onto eight
+# texts word by word, their accidents included. GRPO and DPO compare: what good and bad completions share cancels.
 #
 # Four rounds, one task, three seeds, one learning rate for all three, no KL term: a method tuned for itself may do
-# better than here. The picture on the right is the fair one: score *at a given distance*.
+# better than here, and differences at the far end rest on three seeds.
 
 # %% [markdown]
 # ## Analysis questions (5 points each)
@@ -772,7 +776,7 @@ ends("same_rollouts", "score", "kl")
 #
 # ### BEGIN SOLUTION
 # Each of its updates costs more tokens, so its curve is stretched; here it made about half as many updates for the same
-# tokens and ended lower on all three seeds, at less KL. Tokens (or hours) are right where generation is the bill;
+# tokens and ended lower on all three seeds; at less KL too, but at the same KL the other had the same score. Tokens (or hours) are right where generation is the bill;
 # updates where they are dear, or to ask how good a step is.
 #
 # Rubric: 2 points for the stretched axis with the numbers of updates. 2 points for scores with their seeds. 1 point for
@@ -784,10 +788,10 @@ ends("same_rollouts", "score", "kl")
 # you would take the simpler method.
 #
 # ### BEGIN SOLUTION
-# Not for speed: best of 8 reached 0.74 to 0.75 in four rounds, GRPO 0.65 to 0.74. But it went 1.4 to 3 times as far from the
-# reference (3.2 to 4.2 nats against 1.4 to 2.3): it only pushes up, has no baseline, and copies the whole text with its
-# accidents. GRPO and DPO compare, so what good and bad share cancels. The simpler method is enough where distance does
-# not matter, samples are cheap, or the reward is too rough to compare with.
+# Not for speed: best of 8 reached 0.74 to 0.75 in four rounds, GRPO 0.65 to 0.74, at 3.2 to 4.2 nats against 1.4 to 2.3.
+# Up to about one nat all three lie on one curve of score against distance; beyond, best of 8 pays more for less. It only pushes
+# up, has no baseline, and copies the whole text; GRPO and DPO compare. The simpler method is enough where distance does
+# not matter, or samples are cheap.
 #
 # Rubric: 2 points for what best-of-n leaves out (negative examples, a baseline). 2 points for score and KL with their
 # spread. 1 point for a fitting case.
