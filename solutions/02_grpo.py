@@ -301,7 +301,8 @@ plots.show(plots.panels({
     f"{ANGLE['spread']:.0f} degrees off."))
 for kind, name in NAMES.items():
     print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length "
-          f"along it, {ANGLE[kind]:.0f} degrees off, noise {NOISE[kind][1]:.1f}")
+          f"along it, {ANGLE[kind]:.0f} degrees off, "
+          f"noise {NOISE[kind][1]:.1f}")
 
 # %% [markdown]
 # - **No baseline** is unbiased, and the noisiest by far: the common 3 in all rewards is pushed around.

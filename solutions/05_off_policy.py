@@ -445,7 +445,8 @@ def mean_gradient(cap):
 for cap in (None, 1e9, 3.0, 1.5):
     cosine, length = mean_gradient(cap)
     name = "no weights" if cap is None else f"cap {cap:g}"
-    print(f"{name:>11}: cosine with the exact gradient {cosine:.3f}, {length:.2f} of its length")
+    print(f"{name:>11}: cosine with the exact gradient {cosine:.3f}, "
+          f"{length:.2f} of its length")
 
 # %% [markdown]
 # Without weights the mean of the estimate is another gradient: the rare action is seen too seldom. With
@@ -453,13 +454,14 @@ for cap in (None, 1e9, 3.0, 1.5):
 # batches of reviews?
 
 # %%
-scores, distances = (curves("mismatch", "batch", key) for key in ("score", "kl"))
+scores = curves("mismatch", "batch", "score")
+distances = curves("mismatch", "batch", "kl")
 plots.show(plots.panels({
     ("Score", "batch", "score, held out"): scores,
     ("Distance", "batch", "KL(pi||ref), nats"): distances},
     style="o-", alt="Mean of three seeds. " + "; ".join(
-        f"{name}: score {scores[name][1][-1]:.2f}, KL {distances[name][1][-1]:.2f}"
-        for name in scores)))
+        f"{name}: score {scores[name][1][-1]:.2f}, KL "
+        f"{distances[name][1][-1]:.2f}" for name in scores)))
 ends("mismatch", "score", "kl")
 
 # %% [markdown]
