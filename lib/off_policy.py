@@ -225,7 +225,8 @@ def budget(student: Mapping[str, Callable], *, dynamic: bool, seed: int = 0,
         steps += 1
         if steps % EVERY == 0:
             rows.append({"tokens": spent, "updates": steps, **learner.measure()})
-    rows.append({"tokens": spent, "updates": steps, **learner.measure()})
+    if not rows or rows[-1]["tokens"] != spent:
+        rows.append({"tokens": spent, "updates": steps, **learner.measure()})
     return rows
 
 

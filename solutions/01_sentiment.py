@@ -599,7 +599,8 @@ if results:
 # `beta` 0.8 to 0.2 a few nats buy a lot of score; from 0.2 to 0.05 some more buy next to nothing.
 # The bonus and the penalty score like `beta` 0.2 at about twice its KL, although their perplexity
 # looks better than the base's: their entropy and distinct-2 give them away. The shaping shows no
-# gain in score here, at somewhat more KL.
+# gain in score here, at somewhat more KL. All of this is **one seed** a run. The large gaps would survive
+# another; that the shaping shows no gain, or which of two neighbours on the frontier is ahead, one seed cannot say.
 #
 # Base against trained, with the recommended setting:
 

@@ -294,13 +294,15 @@ plots.show(plots.panels({
         name: (range(1, 7), MEANS[kind]) for kind, name in NAMES.items()}
     | {"exact gradient": (range(1, 7), EXACT)}}, style="o", xscale="linear",
     alt="Left: without a baseline the noise is "
-    f"{NOISE['none'][1] / NOISE['others'][1]:.0f} times that of leave-one-out at "
-    "G = 4; group mean and leave-one-out have the same. Right: no baseline and "
-    f"leave-one-out meet the exact gradient, the group mean is {SHRINK['mean']:.2f} "
-    f"times it, and over the spread it points {ANGLE['spread']:.0f} degrees off."))
+    f"{NOISE['none'][1] / NOISE['others'][1]:.0f} times that of leave-one-out "
+    "at G = 4; group mean and leave-one-out have the same. Right: no baseline "
+    "and leave-one-out meet the exact gradient, the group mean is "
+    f"{SHRINK['mean']:.2f} times it, and over the spread it points "
+    f"{ANGLE['spread']:.0f} degrees off."))
 for kind, name in NAMES.items():
-    print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length along "
-          f"it, {ANGLE[kind]:.0f} degrees off, noise {NOISE[kind][1]:.1f}")
+    print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length "
+          f"along it, {ANGLE[kind]:.0f} degrees off, "
+          f"noise {NOISE[kind][1]:.1f}")
 
 # %% [markdown]
 # - **No baseline** is unbiased, and the noisiest by far: the common 3 in all rewards is pushed around.

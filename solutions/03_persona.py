@@ -113,8 +113,9 @@ assert list(persona_reward([])) == [], "no completions, no rewards"
 # ## 2. Validation: what do we claim, and how sure are we?
 #
 # "It says Musclebob now" is a claim about questions that were *not* trained on. Three samples
-# cannot carry it: with three hits of three the true rate may be as low as 44 % (95 % interval). We
-# take 60 held-out questions, four answers each, and give every rate with n and its interval.
+# cannot carry it: with three hits of three the true rate may be as low as 29 % (exact two-sided 95 %
+# interval, Clopper and Pearson: $0.025^{1/3}$). We take 60 held-out questions, four answers each, and give every
+# rate with n and its interval (Wilson's: at n = 240 hardly different from the exact one, at n = 3 too kind).
 #
 # ### Exercise 2: `validation_metrics` (15 points, medium, 20 minutes)
 #
@@ -262,8 +263,9 @@ widgets.signal_slider(signal_probability)
 # %% [markdown]
 # In 1,152 sampled answers of the base policy the new name did not occur once (the model card beside
 # its weights has the measurement), so its rate is below 0.26 % with 95 % confidence: three divided by n
-# is the upper bound after zero hits. No learning rate makes up for that: the gradient towards the name
-# is zero, and a hundred times zero is zero.
+# is the exact upper bound after zero hits, one-sided. No learning rate makes up for that. The gradient of the
+# expected reward does point towards the name, if ever so weakly; but the *sampled* gradient holds nothing of it as
+# long as no sample says it, and a hundred times zero is zero.
 #
 # **Look before you train.** Every run of this chapter first samples one group for each of sixteen
 # prompts and prints what it finds; with `--refuse-hopeless` the command line stops there. It also
@@ -592,7 +594,7 @@ if results:
 # would you expect this to fail?
 #
 # ### BEGIN SOLUTION
-# Groups with examples hold hits and misses, so their gradient is not zero; it raises the name in weights that
+# Groups with examples hold hits and misses, so their sampled gradient is not zero; it raises the name in weights that
 # all prompts share, so the plain rate rises until plain groups hold hits of their own. It fails if the policy cannot copy
 # (rate 0 with examples too), if with examples it always copies (those groups are tied as well), or if plain prompts
 # settle on another answer first.

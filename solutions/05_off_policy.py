@@ -70,10 +70,9 @@ def ends(experiment, *keys):
 
 def curves(experiment, x, key):
     """The mean over the seeds at each place, for each variant."""
-    return {variant: (
-        [statistics.fmean(row[x] for row in at) for at in zip(*seeds.values())],
-        [statistics.fmean(row[key] for row in at) for at in zip(*seeds.values())])
-        for variant, seeds in MEASURED[experiment].items()}
+    return {variant: tuple(
+        [statistics.fmean(row[of] for row in at) for at in zip(*seeds.values())]
+        for of in (x, key)) for variant, seeds in MEASURED[experiment].items()}
 
 # %% [markdown]
 # ## 1. The same rollouts, several updates
@@ -181,7 +180,8 @@ def clip_fraction(ratio, advantages, mask, epsilon_low, epsilon_high):
 checks.clip_fraction(clip_fraction)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex2", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
-assert float(clip_fraction(torch.ones(2, 3), torch.ones(2), torch.ones(2, 3), 0.2, 0.2)) == 0
+_two = torch.ones(2, 3)
+assert float(clip_fraction(_two, torch.ones(2), _two, 0.2, 0.2)) == 0
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(73)
 for _b, _t, _low, _high in ((4, 4, 0.2, 0.2), (3, 7, 0.1, 0.4), (5, 5, 0.4, 0.1)):
@@ -240,8 +240,9 @@ COUNTS = (1, 2, 4, 8)
 
 def at_end(kind, key):
     """Each seed's last figure, for each number of updates."""
-    return [[rows[-1][key] for rows in MEASURED["reuse"][
-        "1 update" if n == 1 else f"{n} updates, {kind}"].values()] for n in COUNTS]
+    names = ["1 update" if n == 1 else f"{n} updates, {kind}" for n in COUNTS]
+    return [[rows[-1][key] for rows in MEASURED["reuse"][name].values()]
+            for name in names]
 
 
 kinds = ("clipped", "not clipped")
@@ -259,8 +260,8 @@ plots.show(plots.panels({
     alt="After six batches. Score with the clip: "
     f"{statistics.fmean(SCORE['clipped'][0]):.2f} with one update, "
     f"{statistics.fmean(SCORE['clipped'][3]):.2f} with eight; without it "
-    f"{statistics.fmean(SCORE['not clipped'][3]):.2f}. KL with eight updates: at "
-    f"most {max(KL['clipped'][3]):.1f} nats with the clip, at least "
+    f"{statistics.fmean(SCORE['not clipped'][3]):.2f}. KL with eight updates: "
+    f"at most {max(KL['clipped'][3]):.1f} nats with the clip, at least "
     f"{min(KL['not clipped'][3]):.0f} without."))
 ends("reuse", "score", "kl", "clipped")
 
@@ -397,23 +398,23 @@ for _level in ("token", "sequence"):
 
 # %%
 def compare_samplers(seed=1):
-    rows = {}
-    for name in ("the policy itself", "weights of eight bits", "temperature 0.6"):
-        learner = off_policy.Learner(seed)
-        rollouts = learner.sample(
-            learner.prompts(), temperature=0.6 if "temp" in name else 1.0,
-            sampler=off_policy.rounded(learner.policy) if "bits" in name else None)
+    learner = off_policy.Learner(seed)
+    eight_bits = off_policy.rounded(learner.policy)
+    for name, sampler, temperature in (
+            ("the policy itself", None, 1.0),
+            ("weights of eight bits", eight_bits, 1.0),
+            ("temperature 0.6", None, 0.6)):
+        rollouts = learner.sample(learner.prompts(), temperature=temperature,
+                                  sampler=sampler)
         three = rollouts.old_logps, rollouts.sampler_logps, rollouts.mask
         off = ((three[0] - three[1]).abs() * three[2]).sum() / three[2].sum()
         whole = truncated_weights(*three, 1e9, level="sequence")
-        rows[name] = float(off), float(whole.min()), float(whole.max())
         print(f"{name:>22}: log-probs differ by {off:.3f} a token; weights of "
               f"whole texts from {whole.min():.3f} to {whole.max():.2f}")
-    return rows
 
 
 if not is_autograding():
-    DIFFERENT = compare_samplers()
+    compare_samplers()
 
 # %% [markdown]
 # Eight bits move a token by hundredths of a nat. That is little, until it is added up over a text: the weights of
@@ -425,7 +426,10 @@ if not is_autograding():
 
 # %%
 def mean_gradient(cap):
-    """(cosine with the exact gradient, length over its length); cap None: no weights."""
+    """Cosine with the exact gradient, and length over its length.
+
+    cap None: no weights.
+    """
     logits = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0, -1.5])
     policy, sampler = logits.log_softmax(0), (logits / 0.6).log_softmax(0)
     worth, p = torch.tensor([0.0, 0, 0.2, 0, 0, 1]), policy.exp()
@@ -440,8 +444,9 @@ def mean_gradient(cap):
 
 for cap in (None, 1e9, 3.0, 1.5):
     cosine, length = mean_gradient(cap)
-    print(f"{'no weights' if cap is None else f'cap {cap:g}':>11}: cosine with the "
-          f"exact gradient {cosine:.3f}, {length:.2f} of its length")
+    name = "no weights" if cap is None else f"cap {cap:g}"
+    print(f"{name:>11}: cosine with the exact gradient {cosine:.3f}, "
+          f"{length:.2f} of its length")
 
 # %% [markdown]
 # Without weights the mean of the estimate is another gradient: the rare action is seen too seldom. With
@@ -449,22 +454,23 @@ for cap in (None, 1e9, 3.0, 1.5):
 # batches of reviews?
 
 # %%
+scores = curves("mismatch", "batch", "score")
+distances = curves("mismatch", "batch", "kl")
 plots.show(plots.panels({
-    ("Score", "batch", "score, held out"): curves("mismatch", "batch", "score"),
-    ("Distance", "batch", "KL(pi||ref), nats"): curves("mismatch", "batch", "kl")},
+    ("Score", "batch", "score, held out"): scores,
+    ("Distance", "batch", "KL(pi||ref), nats"): distances},
     style="o-", alt="Mean of three seeds. " + "; ".join(
-        f"{name}: score {score[1][-1]:.2f}, KL {kl[1][-1]:.2f}" for (name, score), kl
-        in zip(curves("mismatch", "batch", "score").items(),
-               curves("mismatch", "batch", "kl").values(), strict=True))))
+        f"{name}: score {scores[name][1][-1]:.2f}, KL "
+        f"{distances[name][1][-1]:.2f}" for name in scores)))
 ends("mismatch", "score", "kl")
 
 # %% [markdown]
-# The score does not show it: without correction it is as good as that of the right sampler. The distance does. On every
-# seed the uncorrected run has gone furthest from the reference, the one with token weights less far, the one with
-# sequence weights least. Sampling cold shows the policy only its own favourites, and it follows them; the weights give the
-# rare tokens their due. Sequence weights also cost: many texts get a weight near 0, so each step stands on fewer of them,
-# and the score comes up more slowly, on every seed. In ten batches nothing has broken. What a small mismatch does over
-# thousands of updates this course cannot measure.
+# In ten batches nothing breaks. The score does not show the mismatch: without correction it is as good as that of
+# the right sampler. On every seed the uncorrected run has gone furthest from the reference, the one with token
+# weights less far, the one with sequence weights least. Sampling cold shows the policy its own favourites, and it
+# follows them. Sequence weights cost something: many texts get a weight near 0, so each step stands on fewer of
+# them, and the score comes up more slowly than with token weights, on every seed. What a small mismatch does over
+# thousands of updates, or over texts of 1,000 tokens, this course cannot measure.
 
 # %% [markdown]
 # ## 3. Dynamic sampling
@@ -570,12 +576,13 @@ ends("budget", "updates", "score", "kl")
 # %% [markdown]
 # At an equal bill dynamic sampling loses here, on every seed: half the updates, and a lower score. A batch
 # with tied groups has a smaller gradient, but Adam makes it a step of full size, and as soon as the policy
-# hits now and then, most groups are alive anyway. What one gets for the thrown-away tokens is another thing: each
-# step stands on eight live groups, so it is less noisy, and the policy has gone less far from the reference.
+# hits now and then, most groups are alive anyway. Nor is the smaller distance a gain: with every group the policy
+# passed through the same score at the same distance, after little more than half the tokens. Dynamic sampling is *behind* here, not
+# more careful.
 #
 # This is one task, one learning rate, and a sampler that is as cheap as an update. Where an update is dear, or where
-# noise makes long runs fail, the bill looks different. So when somebody reports that dynamic sampling learns
-# faster, ask for the axis: updates, or tokens?
+# the noise of a half-dead batch makes long runs fail, the bill looks different. So when somebody reports that
+# dynamic sampling learns faster, ask for the axis: updates, or tokens?
 
 # %% [markdown]
 # ## 4. Why RL, and not fine-tuning on the good samples?
@@ -709,7 +716,8 @@ assert abs(float(_far) - 1000) < 1e-2, "a margin of -1000 must not overflow"
 if not is_autograding():
     student = {"keep_best": keep_best, "dpo_loss": dpo_loss}
     for method in ("GRPO", "best of 8", "DPO"):
-        SHORT[method] = off_policy.same_rollouts(student, method=method, rounds=1)
+        SHORT[method] = off_policy.same_rollouts(student, method=method,
+                                                 rounds=1)
         print(f"{method:>9}, one round: ", SHORT[method][-1])
 
 # %%
@@ -717,23 +725,29 @@ USED = {name: {key: [rows[-1][key] for rows in seeds.values()]
                for key in ("score", "kl")}
         for name, seeds in MEASURED["same_rollouts"].items()}
 plots.show(plots.panels({
-    ("Score", "round", "score, held out"): curves("same_rollouts", "round", "score"),
+    ("Score", "round", "score, held out"): curves(
+        "same_rollouts", "round", "score"),
     ("Score by distance", "KL(pi||ref), nats", "score, held out"): curves(
-        "same_rollouts", "kl", "score")}, style="o-", alt="Mean of three seeds after four rounds. " + "; ".join(
+        "same_rollouts", "kl", "score")}, style="o-",
+    alt="Mean of three seeds after four rounds. " + "; ".join(
         f"{name}: score {min(of['score']):.2f} to {max(of['score']):.2f}, KL "
-        f"{min(of['kl']):.1f} to {max(of['kl']):.1f}" for name, of in USED.items())))
+        f"{min(of['kl']):.1f} to {max(of['kl']):.1f}"
+        for name, of in USED.items())))
 ends("same_rollouts", "score", "kl")
 
 # %% [markdown]
-# So the question of the title has no answer "because it learns faster". Fine-tuning on the best of eight is at least
-# as fast a round. What it pays is **distance**: for this score it has gone 1.4 to 3 times as far from the
-# reference as GRPO, seed by seed. Why? Its gradient is a policy gradient with weight 1 for the best and 0 for the rest: there is no
-# baseline and no negative example. It pulls the policy onto 8 texts word by word, their accidents included. GRPO
-# compares: what good and bad completions share cancels, and only what sets them apart is pushed. DPO compares
-# too; its distance lies between.
+# So the question of the title has no answer "because it learns faster". Fine-tuning on the best of eight is
+# fastest a round. It also goes furthest from the reference: 1.4 to 3 times as far as GRPO, seed by seed. Which of the
+# two is it, then: a better method, or a larger step? The picture on the right tells. Up to about one nat
+# **the three lie on one curve**. They do the same thing at different speeds. Only where best of 8 goes on to three
+# nats and more does it get little for them.
+#
+# That fits the formulas. On fresh samples the gradient of best of 8 is a policy gradient with weight 1 for the best and 0 for the
+# rest: no baseline, no negative example, nothing that sees how *much* better the best was. It pulls the policy onto eight
+# texts word by word, their accidents included. GRPO and DPO compare: what good and bad completions share cancels.
 #
 # Four rounds, one task, three seeds, one learning rate for all three, no KL term: a method tuned for itself may do
-# better than here. The picture on the right is the fair one: score *at a given distance*.
+# better than here, and differences at the far end rest on three seeds.
 
 # %% [markdown]
 # ## Analysis questions (5 points each)
@@ -772,7 +786,7 @@ ends("same_rollouts", "score", "kl")
 #
 # ### BEGIN SOLUTION
 # Each of its updates costs more tokens, so its curve is stretched; here it made about half as many updates for the same
-# tokens and ended lower on all three seeds, at less KL. Tokens (or hours) are right where generation is the bill;
+# tokens and ended lower on all three seeds; at less KL too, but at the same KL the other had the same score. Tokens (or hours) are right where generation is the bill;
 # updates where they are dear, or to ask how good a step is.
 #
 # Rubric: 2 points for the stretched axis with the numbers of updates. 2 points for scores with their seeds. 1 point for
@@ -784,10 +798,10 @@ ends("same_rollouts", "score", "kl")
 # you would take the simpler method.
 #
 # ### BEGIN SOLUTION
-# Not for speed: best of 8 reached 0.74 to 0.75 in four rounds, GRPO 0.65 to 0.74. But it went 1.4 to 3 times as far from the
-# reference (3.2 to 4.2 nats against 1.4 to 2.3): it only pushes up, has no baseline, and copies the whole text with its
-# accidents. GRPO and DPO compare, so what good and bad share cancels. The simpler method is enough where distance does
-# not matter, samples are cheap, or the reward is too rough to compare with.
+# Not for speed: best of 8 reached 0.74 to 0.75 in four rounds, GRPO 0.65 to 0.74, at 3.2 to 4.2 nats against 1.4 to 2.3.
+# Up to about one nat all three lie on one curve of score against distance; beyond, best of 8 pays more for less. It only pushes
+# up, has no baseline, and copies the whole text; GRPO and DPO compare. The simpler method is enough where distance does
+# not matter, or samples are cheap.
 #
 # Rubric: 2 points for what best-of-n leaves out (negative examples, a baseline). 2 points for score and KL with their
 # spread. 1 point for a fitting case.

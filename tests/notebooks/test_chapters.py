@@ -8,6 +8,7 @@ import time
 from html import unescape
 
 import nbformat
+import numpy as np
 import pytest
 
 from grading import NOTEBOOKS, chapters
@@ -219,6 +220,13 @@ def off_policy_claims(runs, notebook):
         assert best["score"][i] > max(grpo["score"][i], dpo["score"][i] - 0.02)
         assert 1.4 < best["kl"][i] / grpo["kl"][i] < 3.1
         assert grpo["kl"][i] < dpo["kl"][i] < best["kl"][i]
+    curve = measured["budget"]["every group"]  # at the distance of dynamic sampling's end
+    for seed, kl, score in zip(curve, dynamic["kl"], dynamic["score"], strict=True):
+        near = min(curve[seed], key=lambda row: abs(row["kl"] - kl))
+        assert abs(near["score"] - score) < 0.15 and near["tokens"] < 13_500
+    at_a_nat = [float(np.interp(0.85, *([row[key] for row in rows] for key in ("kl", "score"))))
+                for seeds in measured["same_rollouts"].values() for rows in seeds.values()]
+    assert max(at_a_nat) - min(at_a_nat) < 0.1, "three methods, one curve up to about a nat"
     plain, token, whole = ({key: ends("mismatch", f"temperature 0.6, {level}", key)
                             for key in ("score", "kl")}
                            for level in ("no correction", "token", "sequence"))
