@@ -727,12 +727,14 @@ if results:
 
 # %% [markdown]
 # Form climbs in both. Accuracy climbs only where it is paid for, and length with it, although no reward
-# knows of length or of equations. Form alone leaves accuracy about where it was.
+# knows of length or of equations. Form alone leaves both where they were, or a little lower.
 #
-# **Greedy flips, sampled climbs.** Greedy accuracy asks which of two habits is the likelier one. It stays
-# where it was while the probability of working things out creeps up, and jumps when that passes one half.
-# The sampled figure is a mean over both habits and climbs all the way. Whoever looks at greedy accuracy
-# alone sees a sudden "aha", and nothing sudden happened:
+# **Greedy is all or nothing, sampled climbs.** Greedy accuracy asks which of two habits is the likelier
+# one. Before training the policy writes all steps in a quarter of its samples, and greedy in almost
+# none; afterwards in nearly all of both. In between the probability of working things out creeps up
+# step by step, and greedy accuracy can jump when that passes one half: whoever looks at greedy accuracy
+# alone sees a sudden "aha", and nothing sudden happened. (A run keeps its last three checkpoints, so the
+# left picture has the two ends and not the jump. When does the right one pass one half?)
 
 # %%
 def share(found):
@@ -808,10 +810,10 @@ if trained and MODEL == "tiny":
         alt="Right at 2, 3, 4, 5 steps. " + "; ".join(lines)))
 
 # %% [markdown]
-# The trained policy, free, lies on the line of the base policy that was *made* to work things out.
-# Training moved the habit; the line itself, which is the skill, it did not lift. **This is elicitation.**
-# At five steps the trained policy writes what it can, and mostly falls short: it learnt no rule that goes
-# on for ever.
+# The trained policy, free, lies close to the line of the base policy that was *made* to work things out,
+# never above it by more than chance. Training moved the habit; the line itself, which is the skill, it
+# did not lift. **This is elicitation.** And five steps nobody can do, made to or not, before or after:
+# neither the text nor the training taught a rule that goes on for ever.
 #
 # **pass@k, before and after.** If training had given the policy new abilities, it would now solve
 # questions that it did not solve in 32 tries before:
@@ -1142,8 +1144,8 @@ if trained and MODEL == "tiny":
         style="o", alt="Operations on the reasoning. " + "; ".join(lines)))
 
 # %% [markdown]
-# The reasoning is load-bearing. Without it the answers are as bad as the base policy's at once, and a
-# wrong result carries through to the answer. This need not be so: large models, asked easy
+# The reasoning is load-bearing, in both policies. Without it the answers are as bad as the base policy's
+# at once, half of it hardly helps, and a wrong result carries through to the answer nearly always. This need not be so: large models, asked easy
 # questions, often know the answer before they reason, and then what they write explains nothing (Lanham
 # et al. 2023, Turpin et al. 2023). The test is the same there, and `--pass-at` runs it for any model.
 

@@ -166,7 +166,7 @@ def reasoning_claims(runs, notebook):
     base, five, form = value["base"], value["reasoning_all_five"], value["reasoning_form_only"]
     assert base["accuracy_greedy"] <= 0.45 and base["accuracy"] <= 0.45
     assert five["accuracy_greedy"] >= 0.8 and five["accuracy"] >= 0.7
-    assert five["format_rate"] >= 0.9 and five["worked_greedy"] >= 0.9 > 0.3 > base["worked_greedy"]
+    assert five["format_rate"] >= 0.85 and five["worked_greedy"] >= 0.9 > 0.3 > base["worked_greedy"]
     assert five["length"] >= 1.4 * base["length"]
     assert form["format_rate"] >= 0.8 and form["accuracy_greedy"] < base["accuracy_greedy"] + 0.2
     for key in ("accuracy", "accuracy_greedy"):
