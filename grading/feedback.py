@@ -91,8 +91,8 @@ def page_content(grader: Grader, student: str) -> dict | None:
             "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
             "points": None if waits else grade.score, "max_points": grade.max_score,
             "remark": submission.clean("; ".join(filter(None, remarks)))[:2000]})
-    return {"student": student, "assignment": grader.name,
-            "score": notebook.score - (notebook.late_submission_penalty or 0),
-            "max_score": notebook.max_score, "late_penalty": notebook.late_submission_penalty or 0,
+    penalty = grader.penalty(notebook)
+    return {"student": student, "assignment": grader.name, "score": notebook.score - penalty,
+            "max_score": notebook.max_score, "late_penalty": penalty,
             "waiting": sum(row["points"] is None for row in rows), "problem": outcome.problem,
             "repairs": outcome.repairs, "exercises": rows}
