@@ -135,8 +135,8 @@ def _student(claim: Claim, roster: Roster | None, assignment: str) -> str | None
 
 def _nobody(claim: Claim, roster: Roster | None) -> str:
     if claim.kind == "moodle" and key(claim.label) == "participant":
-        return (f"'{claim.label}_{claim.number}' is a number of blind marking; reveal the students' "
-                "identities in Moodle and download again")
+        return (f"'{claim.label}_{claim.number}' is a number of blind marking; reveal the "
+                "students' identities in Moodle and download again")
     return f"{claim.label!r} " + ("fits no single student of the class list" if roster
                                   else "names no student; give a class list")
 

@@ -88,8 +88,8 @@ def _opened(file: File) -> Iterator[File]:
         yield file
         return
     try:
-        inner = [(parts, when, read) for parts, when, read in map(_split, _entries(lambda: io.BytesIO(file.read())))
-                 if parts]
+        entries = map(_split, _entries(lambda: io.BytesIO(file.read())))
+        inner = [(parts, when, read) for parts, when, read in entries if parts]
     except (CourseError, OSError, ValueError, zipfile.BadZipFile):
         inner = []  # told as a file that is no notebook
     if not inner:
