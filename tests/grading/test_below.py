@@ -2,12 +2,13 @@
 
 import json
 
+import nbformat
 import pytest
 
 from grading import NOTEBOOKS, submission
-from tests.grading.corpus import CHAPTER
 
-RELEASED = json.loads((NOTEBOOKS / f"{CHAPTER}.ipynb").read_text())
+CHAPTER = "01_sentiment"
+RELEASED = nbformat.read(NOTEBOOKS / f"{CHAPTER}.ipynb", as_version=4)
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
@@ -15,9 +16,7 @@ def answers(change) -> tuple[dict[str, str], list[str]]:
     """The text of each question after a change to the list of released cells, and the repairs."""
     cells = json.loads(json.dumps(RELEASED["cells"]))
     change(cells)
-    import nbformat
-
-    places = submission.slots(nbformat.from_dict(RELEASED))
+    places = submission.slots(RELEASED)
     filled, repairs = submission.fill(places, submission.read_cells(
         json.dumps({"cells": cells}).encode(), f"{CHAPTER}.ipynb"))
     return {f.slot.id: "\n\n".join(f.sources) for f in filled if f.slot.kind == "manual"}, repairs
