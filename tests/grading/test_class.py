@@ -211,7 +211,7 @@ def test_a_download_that_is_odd(tmp_path, capsys):
     assert main(["collect", CHAPTER, str(download), "--course", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "6 collected" in said and "bad - x.ipynb: cannot be read" in said
-    assert "'J D - b.ipynb' and 'J.D. - b.ipynb' would both go to j_d" in said
+    assert "'J.D. - b.ipynb' and 'J D - b.ipynb' would both go to j_d" in said
     there = {p.name for p in (tmp_path / "submitted").iterdir()}
     assert there == {"李明", "王芳", "josé", "jos", "jane", "max"}
     assert main(["collect", CHAPTER, str(tmp_path / "none.zip"), "--course", str(tmp_path)]) == 2
