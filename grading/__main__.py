@@ -24,8 +24,8 @@ def build_parser() -> Parser:
     grade.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
     grade.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
     grade.add_argument("--regrade", action="store_true", help="also what is graded already")
-    grade.add_argument("--late-percent", type=float, default=0.0, metavar="P",
-                       help="of the score lost for each day begun after the due date")
+    grade.add_argument("--late-percent", type=float, metavar="P",
+                       help="of the score lost for each day begun after the due date; remembered")
     doctor = verbs.add_parser("doctor", help="what the jail holds on this machine")
     for verb in (grade, doctor):
         verb.add_argument("--isolation", choices=LEVELS, default="strict")
@@ -83,14 +83,17 @@ def run_selfcheck(args) -> None:
 
 
 def run_autograde(args) -> None:
-    from grading.autograde import autograde, report
+    from grading.autograde import NOT_RECORDED, autograde, report
 
     if args.workers < 1:
         raise CourseError("--workers must be at least 1")
-    print(report(autograde(
+    results = autograde(
         args.course, args.assignment, args.student, workers=args.workers,
         isolation=args.isolation, regrade=args.regrade, scheduler=args.scheduler,
-        late_percent=args.late_percent)))
+        late_percent=args.late_percent)
+    print(report(results))
+    if lost := [r.student for r in results if (r.problem or "").startswith(NOT_RECORDED)]:
+        raise CourseError(f"graded, but not recorded: {', '.join(lost)}; run autograde again")
 
 
 def run_doctor(args) -> None:
@@ -121,7 +124,7 @@ def run_collect(args) -> None:
 
 
 def run_export(args) -> None:
-    from grading.collect import export
+    from grading.export import export
 
     print(export(args.course, args.assignment, args.format), end="")
 

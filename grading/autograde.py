@@ -15,22 +15,25 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError
 from tqdm.auto import tqdm
 
 from grading import grade, submission
 from grading.gradebook import Grader, Result, submitted
 from lib import CourseError
 
+NOT_RECORDED = "not recorded"  # a problem of the gradebook's, with which a Result begins
 STUDENT = re.compile(r"[\w@][\w.@ +'-]*")
 
 
 def autograde(course: Path, assignment: str, students: list[str] | None = None, *,
               workers: int = 1, isolation: str = "strict", regrade: bool = False,
-              scheduler: str | None = None, late_percent: float = 0.0) -> list[Result]:
+              scheduler: str | None = None, late_percent: float | None = None) -> list[Result]:
     """Grade the submissions of an assignment; one Result each, in order of students.
 
     Submissions that are graded already, against the same tests, are not run again unless
     regrade. A submission that cannot be graded gets a reason and no points; the others go on.
+    late_percent: of the score, for a day begun after the due date; None is what was given before.
     """
     with Grader(course, assignment, late_percent) as grader:
         names = submitted(course, assignment, students)
@@ -39,10 +42,13 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
         def finish(student: str, outcome: grade.Outcome, digest: str | None = None) -> None:
             try:
                 if digest is not None:
-                    grader.record(student, digest, outcome)
+                    grader.record(student, digest, outcome, isolation)
+            except OperationalError:  # of the whole gradebook: what is recorded so far stays
+                grader.gradebook.db.rollback()
+                raise
             except Exception as error:  # of one student: the class goes on
                 grader.gradebook.db.rollback()
-                outcome = grade.Outcome(problem=f"not recorded: {type(error).__name__}")
+                outcome = grade.Outcome(problem=f"{NOT_RECORDED}: {type(error).__name__}")
             results[student] = grader.result(student, outcome)
             progress.update()
 
@@ -56,8 +62,9 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
                 except CourseError as error:
                     finish(student, grade.Outcome(problem=str(error)), "")
                     continue
-                old = None if regrade else grader.recorded(student, data.digest)
+                old = None if regrade else grader.recorded(student, data.digest, isolation)
                 if old:
+                    grader.date(student)
                     finish(student, old)
                 else:
                     yield (student, data.digest), data

@@ -7,6 +7,7 @@ test, no output of the submission: only text that the grader or the instructor w
 the autograded notebook and the gradebook, so it can be repeated after manual grading.
 """
 
+import contextlib
 from pathlib import Path
 
 import jinja2
@@ -16,6 +17,8 @@ from grading.gradebook import Grader, submitted
 from lib import CourseError
 from lib.files import write_json, write_text
 
+# What nbgrader's exchange asks for beside a page, to find the student whom it belongs to.
+EXCHANGE = ("timestamp.txt", "submission_secret.txt")
 PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!doctype html>
 <html lang="en">
@@ -62,6 +65,10 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
             page = course / "feedback" / student / assignment / f"{assignment}.html"
             write_text(page, PAGE.render(content))
             write_json(page.with_suffix(".json"), content)
+            for name in EXCHANGE:
+                with contextlib.suppress(CourseError):  # not handed in through the exchange
+                    data = submission.read_bytes(grader.submission(student).with_name(name))
+                    write_text(page.with_name(name), data.decode("utf-8", "replace"))
             pages.append(page)
     if not pages:
         raise CourseError(f"nothing is graded yet; run python -m grading autograde {assignment}")
@@ -91,8 +98,8 @@ def page_content(grader: Grader, student: str) -> dict | None:
             "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
             "points": None if waits else grade.score, "max_points": grade.max_score,
             "remark": submission.clean("; ".join(filter(None, remarks)))[:2000]})
-    return {"student": student, "assignment": grader.name,
-            "score": notebook.score - (notebook.late_submission_penalty or 0),
-            "max_score": notebook.max_score, "late_penalty": notebook.late_submission_penalty or 0,
+    penalty = grader.penalty(notebook)
+    return {"student": student, "assignment": grader.name, "score": notebook.score - penalty,
+            "max_score": notebook.max_score, "late_penalty": penalty,
             "waiting": sum(row["points"] is None for row in rows), "problem": outcome.problem,
             "repairs": outcome.repairs, "exercises": rows}

@@ -8,8 +8,9 @@ that says so: a kill between the two repeats that one submission and nothing els
 import copy
 import hashlib
 import json
-import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import nbformat
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
+from sqlalchemy.exc import DatabaseError
 
-from grading import submission
+from grading import late, submission
 from grading.grade import Assignment, Outcome, Status
 from grading.release import config
+from grading.sandbox.isolation import LEVELS
 from lib import CourseError
 from lib.files import write_text
 
@@ -66,20 +69,39 @@ def submitted(course: Path, assignment: str, only: list[str] | None = None) -> l
     return only or there
 
 
-def open_gradebook(course: Path) -> Gradebook:
-    """The gradebook of a course folder, a context manager; CourseError when there is none."""
+@contextmanager
+def open_gradebook(course: Path) -> Iterator[Gradebook]:
+    """The gradebook of a course folder; CourseError when there is none, or none that works."""
     path = course / "gradebook.db"
     if not path.exists():  # nbgrader would make an empty one
         raise CourseError(f"{course} holds no {path.name}; run python -m grading release first")
-    return Gradebook(f"sqlite:///{path.resolve()}", "grpo")
+    try:
+        with Gradebook(f"sqlite:///{path.resolve()}", "grpo") as book:
+            yield book
+    except DatabaseError as error:
+        raise CourseError(f"{path} {_trouble(str(error.orig))}") from None
+
+
+def _trouble(said: str) -> str:
+    """What is wrong with a database, and what to do, from SQLite's own words."""
+    if "locked" in said:
+        return "is in use by another program; close it and try again"
+    if "no such" in said or "has no column" in said:
+        return "is of another version of nbgrader; run nbgrader db upgrade in its folder"
+    if "not a database" in said or "malformed" in said:
+        return "is no gradebook, or a damaged one; put back a copy of it"
+    return f"cannot be used: {said}"
 
 
 class Grader:
     """An assignment in a course folder, with its gradebook open; a context manager."""
 
-    def __init__(self, course: Path, assignment: str, late_percent: float = 0.0):
-        """Raises CourseError when the course does not hold the assignment."""
-        self.course, self.name, self.late_percent = course, assignment, late_percent
+    def __init__(self, course: Path, assignment: str, late_percent: float | None = None):
+        """Raises CourseError when the course does not hold the assignment.
+
+        late_percent: of the score, for a day begun; None is what was given before.
+        """
+        self.course, self.name = course, assignment
         source, released = (course / kind / assignment / f"{assignment}.ipynb"
                             for kind in ("source", "release"))
         for path in (source, released):
@@ -94,14 +116,16 @@ class Grader:
         self.tests_digest = hashlib.sha256(source.read_bytes()).hexdigest()
         self.titles = {prefix + slot.id: title for slot in self.assignment.places
                        for prefix in ("test_", "") for title in TITLE.findall(slot.source)[:1]}
-        self.late = LateSubmissionPlugin(config=config(course))
-        self.gradebook = open_gradebook(course)
+        self.late_percent = late.percent(course, assignment, late_percent)
+        self.plugin = LateSubmissionPlugin(config=config(course))
+        self._opened = open_gradebook(course)
+        self.gradebook = self._opened.__enter__()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.gradebook.close()
+    def __exit__(self, *error):
+        return self._opened.__exit__(*error)
 
     def graded_path(self, student: str) -> Path:
         return self.course / "autograded" / student / self.name / f"{self.name}.ipynb"
@@ -120,31 +144,40 @@ class Grader:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def recorded(self, student: str, digest: str) -> Outcome | None:
-        """The outcome of an earlier run, if file and tests are still the same."""
+    def recorded(self, student: str, digest: str, isolation: str) -> Outcome | None:
+        """The outcome of an earlier run, if file and tests are the same and the jail no weaker."""
         graded = self.graded(student)
         if not graded or (graded["submitted"], graded["tests"]) != (digest, self.tests_digest):
             return None
         if graded["outcome"].problem:  # which may have been the machine's
             return None
+        level = graded.get("isolation")  # an earlier release did not note it
+        if level not in LEVELS or LEVELS.index(level) > LEVELS.index(isolation):
+            return None
         return graded["outcome"]
 
-    def record(self, student: str, digest: str, outcome: Outcome) -> None:
+    def date(self, student: str) -> None:
+        """Put the time of a submission, which a later collect may have changed, into its entry."""
+        if entry := self.entry(student):
+            entry.assignment.timestamp = self._timestamp(student)
+            entry.late_submission_penalty = None  # derived, and by no means added up
+            self.gradebook.db.commit()
+
+    def record(self, student: str, digest: str, outcome: Outcome, isolation: str) -> None:
         """Gradebook first, then the notebook that says so: a kill between repeats the work."""
         book = self.gradebook
         book.update_or_create_student(student)
-        when = self._timestamp(student)
-        entry = book.update_or_create_submission(
-            self.name, student, **({"timestamp": when} if when else {}))
+        entry = book.update_or_create_submission(self.name, student)
+        entry.timestamp = self._timestamp(student)
         [notebook] = [n for n in entry.notebooks if n.name == self.name]
         for grade in notebook.grades:
             grade.auto_score = self._auto_score(grade, outcome)
             grade.needs_manual_grade = grade.manual_score is not None or grade.auto_score is None
         for comment in notebook.comments:
             comment.auto_comment = None if self._answered(comment.name, outcome) else "No response."
+        notebook.late_submission_penalty = None  # derived wherever it is needed
         book.db.commit()
-        self._penalize(student, entry, notebook)
-        write_text(self.graded_path(student), self._graded_notebook(digest, outcome))
+        write_text(self.graded_path(student), self._graded_notebook(digest, outcome, isolation))
 
     def _timestamp(self, student: str):
         path = self.submission(student).with_name("timestamp.txt")
@@ -153,14 +186,14 @@ class Grader:
         except (CourseError, ValueError, OverflowError):
             return None
 
-    def _penalize(self, student: str, entry, notebook) -> None:
-        notebook.late_submission_penalty = None
-        seconds = entry.total_seconds_late
-        if seconds > 0:
-            penalty = self.late.late_submission_penalty(student, notebook.score, seconds) or 0
-            penalty += notebook.score * self.late_percent / 100 * math.ceil(seconds / 86400)
-            notebook.late_submission_penalty = min(penalty, notebook.score) or None
-        self.gradebook.db.commit()
+    def penalty(self, notebook) -> float:
+        """Points that an entry of the gradebook loses for being late, by the score it has now."""
+        entry = notebook.assignment
+        when = self._timestamp(entry.student.id)
+        due = entry.assignment.duedate and entry.duedate  # its own, with an extension
+        seconds = (when - due).total_seconds() if when and due else 0.0
+        return late.penalty(self.plugin, entry.student.id, notebook.score, seconds,
+                            self.late_percent)
 
     def entry(self, student: str):
         """The gradebook's entry of a student's notebook; None for a student who is not in it."""
@@ -179,11 +212,12 @@ class Grader:
             return grade.max_score if outcome.passed(grade.name) else 0.0
         return None if self._answered(grade.name, outcome) else 0.0
 
-    def _graded_notebook(self, digest: str, outcome: Outcome) -> str:
+    def _graded_notebook(self, digest: str, outcome: Outcome, isolation: str) -> str:
         """The release with the student's answers and each test's outcome; no hidden line."""
         notebook = copy.deepcopy(self.released)
         notebook.metadata["grading"] = {
-            "submitted": digest, "tests": self.tests_digest, "outcome": asdict(outcome)}
+            "submitted": digest, "tests": self.tests_digest, "isolation": isolation,
+            "outcome": asdict(outcome)}
         for cell in notebook.cells:
             if cell.id in outcome.sources:
                 cell.source = outcome.sources[cell.id]
@@ -203,7 +237,7 @@ class Grader:
                      if slot.kind == "manual" and self._answered(slot.id, outcome))
         entry = self.entry(student) if points else None
         return Result(student, points, float(manual),
-                      (entry and entry.late_submission_penalty) or 0.0,
+                      self.penalty(entry) if entry else 0.0,
                       [self.titles.get(t, t) for t, status in outcome.status.items()
                        if status == Status.UNSOLVED],
                       {t: outcome.remark(t) for t in outcome.reasons},

@@ -192,7 +192,7 @@ def test_collect_from_canvas_moodle_and_classroom(tmp_path, capsys):
         last = {"canvas": files[1], "classroom": files[1]}.get(platform, files[0])
         path = course / "submitted" / "jdoe" / CHAPTER / f"{CHAPTER}.ipynb"
         assert json.loads(path.read_text()) == {"file": last}
-        assert path.with_name("timestamp.txt").read_text().startswith("2026-11-20 10:0")
+        assert not path.with_name("timestamp.txt").exists(), "a zip's time is no evidence"
 
 
 def test_a_download_that_is_odd(tmp_path, capsys):
@@ -210,10 +210,10 @@ def test_a_download_that_is_odd(tmp_path, capsys):
     download.write_bytes(data)
     assert main(["collect", CHAPTER, str(download), "--course", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "7 collected" in said and "bad - x.ipynb: cannot be read" in said
-    assert "would go to j_d" in said
+    assert "6 collected" in said and "bad - x.ipynb: cannot be read" in said
+    assert "'J.D. - b.ipynb' and 'J D - b.ipynb' would both go to j_d" in said
     there = {p.name for p in (tmp_path / "submitted").iterdir()}
-    assert there >= {"李明", "王芳", "josé", "jos", "j_d"}
+    assert there == {"李明", "王芳", "josé", "jos", "jane", "max"}
     assert main(["collect", CHAPTER, str(tmp_path / "none.zip"), "--course", str(tmp_path)]) == 2
     (tmp_path / "class.csv").write_text("id,first_name\nzed,Zed\n")
     assert main(["collect", CHAPTER, str(download), "--course", str(tmp_path), "--class-list",
@@ -255,7 +255,7 @@ def test_late_work_and_the_table_of_grades(tmp_path, capsys):
         assert main(["export", CHAPTER, *course, "--format", form]) == 0
         rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
         [jane] = [row for row in rows if "jdoe" in row.values() or "jane@x.org" in row.values()]
-        assert jane | columns == jane and len(rows) == 2
+        assert jane | columns == jane and len(rows) == 3, "eve has a row too"
 
 
 def test_no_jail_no_grades(tmp_path, capsys, monkeypatch):

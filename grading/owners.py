@@ -1,0 +1,247 @@
+"""Whose a file of a download is: the class list, and what the names of platforms say.
+
+The outermost part of a path that tells students apart decides. What lies deeper, an inner folder
+or a file's own name, was written by a student, who may have written another's name there.
+"""
+
+import codecs
+import csv
+import io
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from grading.download import COPY, NOTEBOOK, File
+from lib import CourseError
+
+COLUMNS = ("id", "first_name", "last_name", "email", "lms_user_id")
+_STAMP = r"\d{4}(?:-\d\d){5}"
+_WHEN = r"[A-Za-z]{3} \d{1,2}, \d{4} \d{3,4} [AP]M"
+# Each is how a platform names a folder or file of a student; ``file`` is what the student named.
+# What a student wrote stands last, so a name ends where the first pattern can end it, and holds no
+# " - " or "_" where the platform writes none: else a file's name could forge another platform's.
+PLATFORMS = {
+    "moodle": re.compile(r"(?P<name>(?:(?! - )[^_/])+)_(?P<number>\d+)_assignsubmission_[a-z]+"
+                         r"(?:_(?P<file>.*))?$"),
+    "canvas": re.compile(r"(?P<name>[^_ ]+)(?P<late>_LATE)?_(?P<number>\d+)_(?P<order>\d+)_"
+                         r"(?P<file>.+)$"),
+    "brightspace": re.compile(rf"\d+-\d+ - (?P<name>.+?) - (?P<when>{_WHEN})(?: - (?P<file>.+))?$"),
+    "blackboard": re.compile(rf"(?P<name>(?:(?! - ).)+?)_attempt_(?P<when>{_STAMP})"
+                             r"(?:_(?P<file>.+)|\.\w+)?$"),
+    "ilias": re.compile(r"(?P<last>[^_\d]+)_(?P<first>[^_\d]+)_(?P<login>[^_]+)_(?P<number>\d+)$"),
+    "dashed": re.compile(r"(?P<name>.+?) - (?P<file>.+)$")}
+# A student may name a folder or a file like this too, so beside a class list it proves nothing.
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one part of a path says of its owner.
+
+    label: the person as written there. names: what to look up, the first that fits counts.
+    number: the platform's own, which means a user on Canvas alone. late, when: what the platform
+    says of the time, when as its local time. order: Canvas's number of the upload.
+    """
+
+    kind: str
+    label: str
+    names: tuple[str, ...]
+    number: str = ""
+    late: bool = False
+    when: datetime | None = None
+    order: int = 0
+    file: str = ""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Equal for two files of one owner."""
+        return self.kind, fold(self.label), self.number
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A file, what its path says of its owner, and the part of the path that says so."""
+
+    file: File
+    claim: Claim
+    place: str
+
+    @property
+    def owner(self) -> tuple[str, ...]:
+        """Equal for two files of one owner; a folder without a platform's name is its place."""
+        return (fold(self.place),) if self.claim.kind == PLAIN and self.place != self.file.path \
+            else self.claim.identity
+
+    @property
+    def own_name(self) -> str:
+        """The file's name as the student wrote it, without what a platform put before it."""
+        theirs = self.claim.file
+        return theirs if theirs and self.file.name.endswith(theirs) else self.file.name
+
+
+def fold(text: str) -> str:
+    """Text that looks the same is the same: one form of accents and widths, no case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def key(text: str) -> str:
+    """A name as it is compared: its letters, their marks, and digits."""
+    return "".join(c for c in fold(text) if c.isalnum() or unicodedata.category(c)[0] == "M")
+
+
+def key_id(name: str) -> str:
+    """A folder name from a person's name."""
+    return re.sub(r"\W+", "_", fold(name)).strip("_")[:80] or "unnamed"
+
+
+def claim(part: str, is_file: bool) -> Claim:
+    """What a folder's or a file's name says of its owner."""
+    for kind, pattern in PLATFORMS.items():
+        match = pattern.match(part[:500])
+        if match and (is_file or kind != "dashed") and not (is_file and kind == "ilias"):
+            said = defaultdict(str, {k: v for k, v in match.groupdict().items() if v})
+            label = said["name"] or f"{said['first']} {said['last']}"
+            return Claim(kind, label, tuple(_names(kind, label, said["login"])), said["number"],
+                         bool(said["late"]), _moment(said["when"]), int(said["order"] or 0),
+                         said["file"])
+    label = COPY.sub("", part)
+    label = re.sub(r"\.\w{1,5}$", "", NOTEBOOK.sub("", label)) if is_file else \
+        re.sub(r"\.zip$", "", part, flags=re.IGNORECASE)
+    return Claim(PLAIN, label, (label, label.partition(" - ")[0]))
+
+
+def _names(kind: str, label: str, login: str) -> Iterator[str]:
+    if login:
+        yield login
+    yield label
+    if kind == "moodle":  # a class in groups: "Team A-Jane Doe"; a first name has no blank or digit
+        for dash in re.finditer("-", label):
+            if re.search(r"[\s\d]", label[:dash.start()]):
+                yield label[dash.end():]
+    if kind == "blackboard":  # "Homework 1_jdoe"; a login may hold a "_"
+        yield from (label[at.end():] for at in re.finditer("_", label))
+
+
+def _moment(text: str) -> datetime | None:
+    for form in ("%Y-%m-%d-%H-%M-%S", "%b %d, %Y %I%M %p"):
+        try:  # strptime wants two digits of an hour
+            return datetime.strptime(re.sub(r" (\d{3} [AP]M)$", r" 0\1", text), form)
+        except ValueError:
+            continue
+    return None
+
+
+class Roster:
+    """A class list, asked for the student whom a name means."""
+
+    def __init__(self, rows: list[dict[str, str]]):
+        self.ids = [row["id"] for row in rows]
+        self.lms = {row["lms_user_id"]: row["id"] for row in rows if row["lms_user_id"]}
+        self.number = {row["id"]: row["lms_user_id"] for row in rows}
+        self.named: dict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            for name in (row["id"], row["first_name"] + row["last_name"], row["email"],
+                         row["last_name"] + row["first_name"], row["email"].partition("@")[0]):
+                if key(name):
+                    self.named[key(name)].add(row["id"])
+
+    def student(self, said: Claim) -> str | None:
+        """The one student whom a claim means; None when it is nobody, or two."""
+        number = said.number if said.kind == "canvas" else ""
+        if number in self.lms:
+            return self.lms[number]
+        for name in said.names:
+            fits = {one for one in self.named.get(key(name), ())
+                    if not number or not self.number[one]}
+            if fits:
+                return fits.pop() if len(fits) == 1 else None
+        return None
+
+
+def owned(files: list[File], roster: Roster | None, depth: int = 0) -> Iterator[Owned]:
+    """Each file with its owner: the outermost part of its path that tells students apart."""
+    folders: dict[str, list[File]] = defaultdict(list)
+    for file in files:
+        if len(file.parts) == depth + 1:
+            yield Owned(file, claim(file.name, is_file=True), file.path)
+        else:
+            folders[file.parts[depth]].append(file)
+    said = {name: claim(name, is_file=False) for name in folders}
+    plain = [name for name in folders if said[name].kind == PLAIN]
+    apart = _tells_apart(plain, folders, said, roster, depth)
+    for name, inside in folders.items():
+        if name not in plain or apart:
+            yield from (Owned(file, said[name], "/".join(file.parts[:depth + 1]))
+                        for file in inside)
+        else:
+            yield from owned(inside, roster, depth + 1)
+
+
+def _tells_apart(plain: list[str], folders: dict[str, list[File]], said: dict[str, Claim],
+                 roster: Roster | None, depth: int) -> bool:
+    """Whether folders of one level are students, or sections of a class and the like."""
+    if roster:  # one student among them: then the others are students too, if unknown ones
+        return any(roster.student(said[name]) for name in plain)
+    inner = {file.parts[depth + 1] for name in plain for file in folders[name]
+             if len(file.parts) > depth + 1}
+    if any(claim(name, is_file=NOTEBOOK.search(name) is not None).kind != PLAIN
+           for name in inner):
+        return False
+    return len(plain) > 1 or len({file.parts[depth + 1] for name in plain for file in folders[name]
+                                  if len(file.parts) > depth + 2}) < 2
+
+
+def read_class_list(path: Path) -> list[dict[str, str]]:
+    """The rows of a class list, a CSV with a column id and any other of COLUMNS.
+
+    Commas, semicolons or tabs; UTF-8, UTF-16 or Windows' own encoding. Raises CourseError, which
+    names the row, for a row without an id, an id that is there twice, and what is no id.
+    """
+    try:
+        text = _decoded(path.read_bytes())
+    except OSError as error:
+        raise CourseError(f"cannot read the class list {path}: {error.strerror}") from None
+    head = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows = [(reader.line_num, [re.sub(r"\s+", " ", field).strip() for field in row])
+                for row in reader if any(field.strip() for field in row)]
+    except csv.Error as error:
+        raise CourseError(f"cannot read the class list {path}, row {reader.line_num}: {error}"
+                          ) from None
+    names = [re.sub(r"\W+", "_", name.casefold()) for name in rows[0][1]] if rows else []
+    if "id" not in names or len(rows) < 2:
+        raise CourseError(f"{path} has no column id, or no row; its first line names the columns, "
+                          "such as " + ",".join(COLUMNS))
+    found, lines = [], {}
+    for line, fields in rows[1:]:
+        if any(fields[len(names):]):
+            raise CourseError(f"{path}, row {line}: more fields than the first line names; put a "
+                              f"field that holds {delimiter!r} into double quotes")
+        row = dict.fromkeys(COLUMNS, "") | {
+            name: field for name, field in zip(names, fields, strict=False) if name in COLUMNS}
+        if not re.fullmatch(r"\w[\w.@-]*", row["id"]):
+            raise CourseError(f"{path}, row {line}: {row['id']!r} is no id; letters, digits and "
+                              ". @ - _ only")
+        for what in ("id", "lms_user_id"):
+            if row[what]:
+                first = lines.setdefault((what, fold(row[what])), line)
+                if first != line:
+                    raise CourseError(f"{path}, row {line}: the {what} {row[what]} is there twice, "
+                                      f"first in row {first}; nothing was collected")
+        found.append(row)
+    return found
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:  # Excel's plain CSV on Windows
+        return data.decode("cp1252", "replace")

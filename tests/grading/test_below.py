@@ -1,0 +1,104 @@
+"""Nothing written is lost: cells below a question, pictures, and what had to be cut."""
+
+import json
+
+import nbformat
+import pytest
+
+from grading import NOTEBOOKS, submission
+
+CHAPTER = "01_sentiment"
+RELEASED = nbformat.read(NOTEBOOKS / f"{CHAPTER}.ipynb", as_version=4)
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+def answers(change) -> tuple[dict[str, str], list[str]]:
+    """The text of each question after a change to the list of released cells, and the repairs."""
+    cells = json.loads(json.dumps(RELEASED["cells"]))
+    change(cells)
+    places = submission.slots(RELEASED)
+    filled, repairs = submission.fill(places, submission.read_cells(
+        json.dumps({"cells": cells}).encode(), f"{CHAPTER}.ipynb"))
+    return {f.slot.id: "\n\n".join(f.sources) for f in filled if f.slot.kind == "manual"}, repairs
+
+
+def at(cells: list, name: str) -> int:
+    return next(i for i, cell in enumerate(cells) if cell.get("id") == name)
+
+
+def insert(name: str, *added: dict):
+    def change(cells):
+        cells[at(cells, name) + 1:at(cells, name) + 1] = added
+    return change
+
+
+@pytest.mark.parametrize("cell, shown", [
+    ({"cell_type": "markdown", "source": "It repeats itself."}, "It repeats itself."),
+    ({"cell_type": "raw", "source": "It repeats itself."}, "It repeats itself."),
+    ({"cell_type": "code", "source": "# It repeats"}, "```python\n# It repeats\n```"),
+    ({"cell_type": "code", "source": 's = "```"'}, '````python\ns = "```"\n````'),
+    ({"cell_type": "markdown", "source": f"![x]({PNG})"}, PNG)])
+@pytest.mark.parametrize("question", ["q1", "q4"])
+def test_what_stands_below_a_question_is_part_of_its_answer(question, cell, shown):
+    untouched, _ = answers(lambda cells: None)
+    got, repairs = answers(insert(question, cell))
+    assert got.pop(question) == f"{untouched.pop(question)}\n\n" + (
+        cell["source"] if shown == PNG else shown)
+    assert got == untouched
+    assert f"{question}: what stands in cells below it was added to its answer" in repairs
+
+
+@pytest.mark.parametrize("text", ["It repeats itself.", "Question 1. It repeats itself.",
+                                  "# Question 1.\nIt repeats itself."])
+def test_an_answer_in_the_place_of_its_question(text):
+    """The question is gone, or has lost its bold title and its metadata."""
+    def change(cells):
+        cells[at(cells, "q1")] = {"cell_type": "markdown", "source": text}
+    got, _ = answers(change)
+    assert got["q1"] == text
+
+
+@pytest.mark.parametrize("name", ["ex1", "test_ex1", "cell-055"])
+def test_what_stands_elsewhere_is_no_answer(name):
+    untouched, _ = answers(lambda cells: None)
+    assert answers(insert(name, {"cell_type": "markdown", "source": "A note."}))[0] == untouched
+
+
+def picture(**attachments):
+    def change(cells):
+        cells[at(cells, "q1")]["source"] += "\n![t](attachment:my%20table.png)\n\nAnd so on."
+        cells[at(cells, "q1")]["attachments"] = attachments or {
+            "my table.png": {"image/png": "iVBORw0KGgo="}}
+    return change
+
+
+def test_an_attached_picture_stays_and_is_shown():
+    got, repairs = answers(picture())
+    assert got["q1"].endswith(f"\n![t]({PNG})\n\nAnd so on.") and not repairs
+    assert submission.harmless(got["q1"]).endswith(f"\n![t]({PNG})\n\nAnd so on.")
+
+
+@pytest.mark.parametrize("attachments", [
+    {"other.png": {"image/png": "iVBORw0KGgo="}}, {"my table.png": {"image/svg+xml": "<svg/>"}},
+    {"my table.png": {"image/png": "A" * (submission.PICTURES + 1)}}, {"my table.png": None},
+    {"my table.png": {"image/png": "javascript:alert(1)"}}])
+def test_a_picture_that_is_left_out_is_told(attachments):
+    got, repairs = answers(picture(**attachments))
+    assert "And so on." in got["q1"] and "q1: a picture was left out" in repairs
+    assert "attachment:" not in got["q1"] and "javascript" not in got["q1"]
+
+
+def test_pictures_do_not_count_as_text_and_a_cut_is_told():
+    long = f"![x](data:image/png;base64,{'A' * 3 * submission.CELL_LIMIT})\n\nThe end."
+    got, repairs = answers(insert("q1", {"cell_type": "markdown", "source": long}))
+    assert got["q1"].endswith("The end.") and len(repairs) == 1
+    got, repairs = answers(insert("q1", {"cell_type": "markdown",
+                                         "source": "x " * submission.CELL_LIMIT}))
+    assert f"q1: its text was cut after {submission.CELL_LIMIT} characters" in repairs
+
+
+@pytest.mark.parametrize("text", ["![x](http://x/y.png)", "[x](javascript:alert(1))",
+                                  "![x](data:text/html;base64,QQ==)", "<img src=x>",
+                                  f"![x]({PNG} onload)", f"[x]: {PNG}"])
+def test_other_links_are_still_taken_apart(text):
+    assert submission.harmless(text) != text
