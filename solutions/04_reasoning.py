@@ -1290,8 +1290,8 @@ plots.show(plots.panels(
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 2.** Greedy, the policy writes all steps almost never before training and always afterwards;
-# sampled, it goes from a quarter to nearly all, step by step. Explain both from one cause. Somebody shows you the first curve alone and calls it an "aha moment": what
-# do you ask for?
+# sampled, it goes from a quarter to nearly all, step by step. Explain both from one cause. Somebody shows
+# you the first of the two alone and calls it an "aha moment": what do you ask for?
 #
 # ### BEGIN SOLUTION
 # The probability of working a question out rises steadily. Sampling shows a mean over both habits, so its
