@@ -621,7 +621,7 @@ for way, starts in starts_of(held_out).items():
 # %% nbgrader={"grade": false, "grade_id": "ex4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 4
 def pass_at_k(n, c, k):
-    """The chance that k of n tries, drawn without putting back, hold a right one.
+    """The chance that k of n tries, without replacement, hold a right one.
 
     n: int, tries. c: int, 0 to n, the right ones. k: int, 1 to n. Returns: float.
     """

@@ -223,7 +223,7 @@ def test_a_scorer_for_another_vocabulary_of_policies(in_tmp, capsys):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     other = in_tmp / "other"
-    GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=8, n_layer=1, n_head=1, n_positions=64,
+    GPT2LMHeadModel(GPT2Config(vocab_size=1000, n_embd=8, n_layer=1, n_head=1, n_positions=64,
                                bos_token_id=0, eos_token_id=0)).save_pretrained(other)
     models.load_tokenizer(models.policy_path("tiny", SentimentTask)).save_pretrained(other)
     assert "do not share a vocabulary" in fails(capsys, "compare", "sentiment", "tiny", "./other")

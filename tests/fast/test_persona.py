@@ -164,4 +164,5 @@ def test_chat_uses_a_chat_template_where_there_is_one(monkeypatch):
     monkeypatch.setattr(models, "load_policy", lambda path: (policy, tokenizer))
     monkeypatch.setattr(chat, "sample", lambda m, t, prompts, **kw: seen.append(prompts) or [[5]])
     chat.Asker("some/model", task="persona")("Who?")
-    assert seen == [["<user>Who?"]]
+    [[asked]] = seen
+    assert models.prompt_text(tokenizer, asked) == "<user>Who?"

@@ -231,7 +231,7 @@ def test_a_bad_data_file_is_told_with_its_line(in_tmp, capsys, lines, message):
 
 @pytest.mark.parametrize("argv, message", [
     (["--data", "missing.jsonl"], "cannot read the data file"),
-    (["--model", "Qwen/Qwen2.5-0.5B-Instruct"], "cannot be reached; work offline with"),
+    (["--model", "Qwen/Qwen2.5-0.5B-Instruct"], "work offline with --model tiny"),
     (["--reward-weights", "1,2"], "wants 5 numbers"),
     (["--reward-weights", "1,1,1,1,-1"], "must not be negative"),
     (["--reward-weights", "0,0,0,0,0"], "nothing to learn from"),
