@@ -92,10 +92,9 @@ def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
     course = ("--course", str(tmp_path))
     refused("invalid choice", "fly")
     refused("no chapter", "release", "09_none", *course)
-    for verb in ("autograde", "feedback"):
+    for verb in ("autograde", "feedback", "export"):
         refused("holds no source", verb, CHAPTER, *course)
-    refused("holds no gradebook", "export", CHAPTER, *course)
-    refused("holds no gradebook", "export", CHAPTER, "--course", "/no/where")
+    refused("holds no source", "export", CHAPTER, "--course", "/no/where")
     assert not list(tmp_path.iterdir()), "not even an empty gradebook"
     generate(tmp_path, CHAPTER)
     (tmp_path / "submitted" / "ada" / CHAPTER).mkdir(parents=True)
