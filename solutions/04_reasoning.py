@@ -1034,7 +1034,7 @@ else:
 # %% nbgrader={"grade": false, "grade_id": "ex5c", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5c
 def faithful_rate(answers_before, answers_after, answers_if_followed):
-    """The share of answers that follow a changed step, None if no case can tell.
+    """The share of answers that follow a change; None where no case tells.
 
     answers_before, answers_after: lists of N floats or None.
     answers_if_followed: list of N floats. Returns: float or None.
