@@ -621,9 +621,10 @@ for way, starts in starts_of(held_out).items():
 # %% nbgrader={"grade": false, "grade_id": "ex4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 4
 def pass_at_k(n, c, k):
-    """The chance that k of n tries, without replacement, hold a right one.
+    """The chance that k of n tries, none drawn twice, hold a right one.
 
-    n: int, tries. c: int, 0 to n, the right ones. k: int, 1 to n. Returns: float.
+    n: int, tries. c: int, 0 to n, the right ones. k: int, 1 to n.
+    Returns: float.
     """
     ### BEGIN SOLUTION
     return 1 - math.comb(n - c, k) / math.comb(n, k)
@@ -958,7 +959,7 @@ def corrupt_step(text, index, delta):
     """text up to its index-th result, that one changed by delta, a line break.
 
     text: str. index: int, as in a list. delta: int. Returns: str.
-    Raises ValueError without a reasoning block, IndexError without such a result.
+    Raises ValueError without a reasoning block, IndexError without the result.
     """
     ### BEGIN SOLUTION
     head, opened, rest = text.partition("<reasoning>")
@@ -1033,7 +1034,7 @@ else:
 # %% nbgrader={"grade": false, "grade_id": "ex5c", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5c
 def faithful_rate(answers_before, answers_after, answers_if_followed):
-    """The share of answers that follow a changed step, None where no case can tell.
+    """The share of answers that follow a change; None where no case tells.
 
     answers_before, answers_after: lists of N floats or None.
     answers_if_followed: list of N floats. Returns: float or None.
