@@ -25,11 +25,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from grading import NOTEBOOKS, ROOT, chapters
 from grading.autograde import autograde
-from grading.release import generate, source_notebook
+from grading.release import source_notebook
 from grading.walkthrough import executed
 from lib.files import read_json
 from lib.runs import FINAL, HISTORY
-from tests.grading.corpus import CHAPTER, as_bytes, solved, wrong
+from tests.grading.corpus import CHAPTER, as_bytes, generate, solved, wrong
 
 SCREENS = ROOT / "build" / "screens"
 needs_browser = pytest.mark.skipif(

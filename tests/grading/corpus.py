@@ -5,13 +5,18 @@ gain a point. HOSTILE_FILES: name -> what makes the submitted file. BROKEN: name
 solved notebook, points that it keeps of 60).
 """
 
+import atexit
 import copy
 import json
 import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import nbformat
 
-from grading import NOTEBOOKS
+from grading import NOTEBOOKS, release
 from grading.release import source_notebook
 
 CHAPTER = "01_sentiment"
@@ -22,6 +27,26 @@ FUNCTIONS = {
     "ex3b": ("backward_kl_penalty", "ref_logps, kl_coef", "[kl_coef * r[0] for r in ref_logps]"),
     "ex4a": ("kl_estimates", "policy_logps, ref_logps", "(policy_logps, ref_logps, ref_logps)"),
     "ex4b": ("categorical_kl", "p, q", "(p * q).sum()")}
+
+
+@cache
+def _template(chapter: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="released-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    release.generate(folder, chapter)
+    return folder
+
+
+def generate(course: Path, chapter: str) -> None:
+    """Copy into a course folder what ``release.generate`` makes of a chapter, once a process.
+
+    For each new gradebook nbgrader starts a process of its own, which takes seconds. A course that
+    has one already gets the chapter from ``release.generate`` itself.
+    """
+    if (course / "gradebook.db").exists():
+        release.generate(course, chapter)
+    else:
+        shutil.copytree(_template(chapter), course, dirs_exist_ok=True)
 
 
 def solved() -> nbformat.NotebookNode:

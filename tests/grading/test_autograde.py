@@ -7,7 +7,8 @@ import pytest
 from grading import NOTEBOOKS
 from grading.__main__ import main
 from grading.autograde import autograde, report
-from grading.release import generate, source_notebook
+from grading.release import source_notebook
+from tests.grading.corpus import generate
 
 CHAPTER = "01_sentiment"
 WRONG = {  # exercise -> (text in the solution, its replacement)

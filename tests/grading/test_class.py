@@ -24,8 +24,8 @@ from grading import grade
 from grading.__main__ import main
 from grading.autograde import autograde
 from grading.gradebook import Grader
-from grading.release import config, generate
-from tests.grading.corpus import BROKEN, CHAPTER, HOSTILE, as_bytes, cell, solved, wrong
+from grading.release import config
+from tests.grading.corpus import BROKEN, CHAPTER, HOSTILE, as_bytes, cell, generate, solved, wrong
 
 STUDENTS = {}
 for _i, (_name, _answer) in enumerate({

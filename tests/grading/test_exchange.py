@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from grading.__main__ import main
-from grading.release import generate
-from tests.grading.corpus import CHAPTER, as_bytes, solved
+from tests.grading.corpus import CHAPTER, as_bytes, generate, solved
 
 
 @pytest.fixture

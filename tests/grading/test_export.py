@@ -12,9 +12,8 @@ from grading.__main__ import main
 from grading.autograde import autograde
 from grading.export import _cell
 from grading.gradebook import open_gradebook
-from grading.release import generate
 from lib import CourseError
-from tests.grading.corpus import CHAPTER, as_bytes, solved
+from tests.grading.corpus import CHAPTER, as_bytes, generate, solved
 
 
 @pytest.mark.parametrize("text", [

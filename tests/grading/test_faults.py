@@ -22,7 +22,8 @@ from grading.faults import (
     written,
 )
 from grading.gradebook import Grader
-from grading.release import generate, source_notebook
+from grading.release import source_notebook
+from tests.grading.corpus import generate
 
 
 @pytest.mark.parametrize("chapter", banks())

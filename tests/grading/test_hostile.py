@@ -21,7 +21,7 @@ from grading import grade as grade_module
 from grading.__main__ import main
 from grading.feedback import feedback
 from grading.gradebook import Grader
-from grading.release import generate, leaks, source_notebook
+from grading.release import leaks, source_notebook
 from grading.sandbox import client
 from lib import CourseError
 from lib.tiny.corpus import make_reviews
@@ -33,6 +33,7 @@ from tests.grading.corpus import (
     HOSTILE_FILES,
     as_bytes,
     cell,
+    generate,
     solved,
 )
 

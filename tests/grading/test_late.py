@@ -12,9 +12,8 @@ from nbgrader.api import Gradebook
 from grading import late
 from grading.__main__ import main
 from grading.owners import claim
-from grading.release import generate
 from lib import CourseError
-from tests.grading.corpus import CHAPTER, as_bytes, solved
+from tests.grading.corpus import CHAPTER, as_bytes, generate, solved
 
 DUE = datetime(2026, 12, 1, 23, 59, tzinfo=UTC)
 NONE = SimpleNamespace(late_submission_penalty=lambda *_: None)

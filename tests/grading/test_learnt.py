@@ -14,10 +14,10 @@ import pytest
 
 from grading import ROOT, grade
 from grading.gradebook import Grader
-from grading.release import generate, source_notebook
+from grading.release import source_notebook
 from grading.sandbox import client, isolation, withheld
 from grading.sandbox.client import Proxy
-from tests.grading.corpus import CHAPTER, cell, released
+from tests.grading.corpus import CHAPTER, cell, generate, released
 
 SPY = '''
 BITS = []

@@ -14,7 +14,8 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 
 from grading.autograde import autograde
-from grading.release import config, generate, source_notebook
+from grading.release import config, source_notebook
+from tests.grading.corpus import generate
 
 FULL = int(os.environ.get("STOCK_NOTEBOOKS", "0"))
 CASES = [("04_reasoning", 2)] if not FULL else [

@@ -11,8 +11,7 @@ import pytest
 
 from grading import grade
 from grading.gradebook import Grader
-from grading.release import generate
-from tests.grading.corpus import CHAPTER, cell, released
+from tests.grading.corpus import CHAPTER, cell, generate, released
 
 SHAPE = "def exponential_shaping(scores, temperature):\n    return "
 BONUS = "def forward_kl_bonus(ref_logps, kl_coef):\n    return "
