@@ -364,6 +364,7 @@ for _b, _t, _cap in ((4, 4, 2.0), (3, 7, 1.2), (5, 2, 3.0)):
     _wholes = truncated_weights(_pi, _mu, _mask, _cap, level="sequence")
     assert _tokens.shape == (_b, _t), "a weight a token"
     assert _wholes.shape == (_b, 1), "a weight a sequence, shape (B, 1)"
+    assert torch.isfinite(_tokens).all(), "finite, also where the mask is 0"
     for _i in range(_b):
         _d = [float(_pi[_i, _j] - _mu[_i, _j]) for _j in range(int(_long[_i]))]
         for _j, _one in enumerate(_d):

@@ -85,7 +85,8 @@ def test_a_locked_gradebook_is_one_line(graded, tmp_path, capsys, lock, verbs):
 
 @pytest.mark.parametrize("damage, said", [
     ("ALTER TABLE student DROP COLUMN lms_user_id", "nbgrader db upgrade"),
-    ("DROP TABLE grade", "nbgrader db upgrade"), (b"version https://git-lfs\n", "no gradebook")])
+    ("ALTER TABLE grade DROP COLUMN manual_score", "nbgrader db upgrade"),
+    (b"version https://git-lfs\n", "no gradebook")])
 def test_a_gradebook_that_is_none_or_another_versions(graded, tmp_path, damage, said):
     shutil.copytree(graded, tmp_path / "c")
     path = tmp_path / "c" / "gradebook.db"

@@ -25,7 +25,7 @@ MOVED = (f"TRL {version('trl')} no longer computes what chapter 2 teaches: read 
          "then mend solutions/02_grpo.py and lib/checks/grpo.py")
 
 
-@pytest.mark.parametrize("loss_type", grpo.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", trl_loss.LOSS_TYPES)
 @pytest.mark.parametrize("beta", [0.0, 0.05])
 @pytest.mark.parametrize("on_policy", [True, False])
 def test_loss_and_gradient(loss_type, beta, on_policy):
