@@ -122,8 +122,8 @@ def grpo_claims(runs, notebook):
         return [float(value) for value in re.search(pattern, alts).groups()]
 
     noise, shrink, degrees = numbers(
-        r"the noise is (\d+) times that of leave-one-out.*group mean is ([\d.]+) times it, and over "
-        r"the spread it points (\d+) degrees off")
+        r"the noise is (\d+) times that of leave-one-out.*group mean is ([\d.]+) times it, and "
+        r"over the spread it points (\d+) degrees off")
     assert noise >= 5 and abs(shrink - 0.75) < 0.08 and degrees >= 10
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
     aim = {name: float(times) for name, times in re.findall(
@@ -158,15 +158,16 @@ def persona_claims(runs, notebook):
 
 
 def reasoning_claims(runs, notebook):
-    """Paid for right answers, the policy works problems out; form alone changes nothing in that; and
-    what it can do it could do before."""
+    """Paid for right answers, the policy works problems out; form alone changes nothing in that;
+    and what it can do it could do before."""
     results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
     value = {name: {key: m["value"] for key, m in metrics.items()}
              for name, metrics in results.items()}
     base, five, form = value["base"], value["reasoning_all_five"], value["reasoning_form_only"]
     assert base["accuracy_greedy"] <= 0.45 and base["accuracy"] <= 0.45
     assert five["accuracy_greedy"] >= 0.8 and five["accuracy"] >= 0.7
-    assert five["format_rate"] >= 0.85 and five["worked_greedy"] >= 0.9 > 0.3 > base["worked_greedy"]
+    assert five["format_rate"] >= 0.85
+    assert five["worked_greedy"] >= 0.9 > 0.3 > base["worked_greedy"]
     assert five["length"] >= 1.4 * base["length"]
     assert form["format_rate"] >= 0.8 and form["accuracy_greedy"] < base["accuracy_greedy"] + 0.2
     for key in ("accuracy", "accuracy_greedy"):

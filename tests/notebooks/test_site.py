@@ -31,7 +31,8 @@ class Page(HTMLParser):
         self.ids.add(given.get("id"))
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
-        if tag == "link" and given.get("rel") not in ("canonical", "index", "search", "next", "prev"):
+        if tag == "link" and given.get("rel") not in (
+                "canonical", "index", "search", "next", "prev"):
             self.loaded.append(given["href"])
         if tag in ("img", "script", "iframe", "source") and given.get("src"):
             self.loaded.append(given["src"])
@@ -122,13 +123,14 @@ def test_a_chapter_shows_its_answers_folded_and_no_hidden_test(built, pages, cha
 
 
 def answers_and_tests() -> list[str]:
-    """Every answer, rubric and hidden test of the course, a line each, from the files as they lie."""
+    """Every answer, rubric and hidden test of the course, a line each, as the files have them."""
     found = []
     for path in SOLUTIONS.glob("[0-9]*.py"):
         text = path.read_text()
         hidden = re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", text, re.DOTALL)
         shown = re.sub(r"### BEGIN.*?### END", "", text, flags=re.DOTALL)
-        found += [line for part in hidden for line in map(str.strip, part.replace("# ", "").split("\n"))
+        found += [line for part in hidden
+                  for line in map(str.strip, part.replace("# ", "").split("\n"))
                   if len(line) > 45 and line not in shown.replace("# ", "")]
     return found
 
