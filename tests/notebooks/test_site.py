@@ -165,9 +165,10 @@ def test_nothing_of_an_earlier_site_with_answers_is_left(tmp_path, monkeypatch):
 def test_the_guide_has_rubrics_messages_and_times(built, pages):
     text = " ".join(pages[built / "instructors.html"].words)
     assert text.count("Rubric:") >= 15
-    assert text.count(": common wrong answers") == 2 * len(chapters()), "headings, and their entries beside"
+    twice = 2 * len(chapters())  # the headings, and their entries beside
+    assert text.count(": common wrong answers") == twice
     assert "the order is reversed: reward i belongs to completion i" in text
-    assert text.count(": what it takes") == 2 * len(chapters())
+    assert text.count(": what it takes") == twice
 
 
 def test_search_knows_the_glossary(built):
