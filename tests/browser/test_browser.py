@@ -116,9 +116,10 @@ class Lab:
         return self.chrome.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell")
 
     def cell(self, text: str):
-        """The first code cell whose source holds text."""
+        """The first code cell whose source is shown and holds text."""
         return next(cell for cell in self.cells() if "jp-CodeCell" in cell.get_attribute("class")
-                    and text in cell.find_element(By.CSS_SELECTOR, ".jp-InputArea").text)
+                    and any(text in area.text for area in cell.find_elements(
+                        By.CSS_SELECTOR, ".jp-InputArea")))
 
     def output(self, text: str) -> str:
         return "\n".join(area.text for area in self.cell(text).find_elements(
