@@ -151,14 +151,15 @@ def _take(course: Path, assignment: str, student: str, items: list[Owned], place
                 read[item] = item.file.read()
         except CourseError as error:
             problems.append(f"{item.file.path}: {error}")
-    ranked = sorted((item for item in read if item.file.is_notebook),
-                    key=lambda item: _rank(item, read[item], assignment, places))
+    seen = {item: _seen(read[item], assignment, places) for item in read if item.file.is_notebook}
+    ranked = sorted(seen, key=lambda item: (  # its own cells, then its name, then the later one
+        seen[item][0], key(assignment) in key(item.own_name), *_time(item)))
     if not ranked:
         others = [item.file.name for item in items if not item.file.is_notebook]
         raise CourseError(f"handed in {', '.join(others[:5])}, no notebook" if others
                           else "no file that can be read")
     best = ranked[-1]
-    if other := _other_chapter(read[best], assignment):
+    if other := seen[best][1]:
         raise CourseError(f"{best.file.path}: this is {other}, not {assignment}; not collected")
     helpers = {_module(item): read[item] for item in sorted(read, key=_time)
                if not item.file.is_notebook and item.file.parts[:-1] == best.file.parts[:-1]}
@@ -186,23 +187,14 @@ def _time(item: Owned) -> tuple:
             item.file.path)
 
 
-def _rank(item: Owned, data: bytes, assignment: str, places: list) -> tuple:
-    """The assignment's own cells, then its name, then the later one."""
+def _seen(data: bytes, assignment: str, places: list) -> tuple[bool, str | None]:
+    """Whether a notebook has cells of the assignment, and which other chapter it is, if any."""
     try:
-        holds = submission.holds(submission.read_cells(data, f"{assignment}.ipynb"), places)
-    except CourseError:
-        holds = False
-    return holds, key(assignment) in key(item.own_name), *_time(item)
-
-
-def _other_chapter(data: bytes, assignment: str) -> str | None:
-    try:
-        submission.read_cells(data, f"{assignment}.ipynb")
+        return submission.holds(submission.read_cells(data, f"{assignment}.ipynb"), places), None
     except submission.OtherChapter as error:
-        return error.chapter
+        return False, error.chapter
     except CourseError:  # what is broken is collected: autograde says how, and feedback too
-        pass
-    return None
+        return False, None
 
 
 def _put(folder: Path, assignment: str, item: Owned, data: bytes, helpers: dict[str, bytes],

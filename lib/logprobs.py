@@ -39,6 +39,13 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
+def right_padded(rows: list[list[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids and attention mask, (B, T) each, of rows of ids that begin together."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad_token_id] * (width - len(row))] for row in rows])
+    return ids, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+
+
 def takes(model, argument: str) -> bool:
     """Whether the model's forward pass has an argument of this name; an adapter asks its base."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
@@ -79,9 +86,7 @@ def completion_logprobs(model, prompt_ids: list[list[int]], completion_ids: list
 
     def scored(start: int, stop: int) -> list[list[float]]:
         batch = rows[start:stop]
-        width = max(map(len, batch))
-        ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in batch])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
+        ids, mask = right_padded(batch, pad_token_id)
         logps = token_logprobs(model, ids.to(model.device), mask.to(model.device)).cpu()
         firsts = [len(prompt) - 1 for prompt in prompt_ids[start:stop]]  # logps[t]: of token t + 1
         return [logps[i, first : len(row) - 1].tolist()

@@ -15,7 +15,8 @@ import torch
 
 from lib import models
 from lib.files import read_json
-from lib.logprobs import positions
+from lib.logprobs import positions, right_padded
+from lib.prompts import prompt_ids
 from lib.rollout import generate, left_padded
 from lib.scoring import get_star_probs
 from lib.tasks import sentiment
@@ -87,16 +88,13 @@ class Learner:
     def sample(self, prompts: list[str], *, sampler=None, temperature: float = 1.0) -> Rollouts:
         """GROUP completions of each prompt, by the policy or by another sampler."""
         sampler = sampler or self.policy
-        asked = [ids for ids in self.tokenizer(prompts)["input_ids"] for _ in range(GROUP)]
+        asked = [ids for ids in prompt_ids(self.tokenizer, prompts) for _ in range(GROUP)]
         seed = int(torch.randint(2**31, (1,), generator=self.dice))
         said = generate(sampler, asked, ends=models.end_tokens(sampler, self.tokenizer),
                         pad_token_id=self.tokenizer.pad_token_id, temperature=temperature,
                         max_completion_length=40, seed=seed)
         ids, seen, _ = left_padded(asked, self.tokenizer.pad_token_id, sampler.device)
-        width = max(map(len, said))
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in said])
-        padded = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row))
-                               for row in said])
+        padded, mask = right_padded(said, self.tokenizer.pad_token_id)
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
         nothing = torch.zeros(mask.shape)
         rollouts = Rollouts(torch.cat([ids, padded], 1), torch.cat([seen, mask], 1), mask.float(),
