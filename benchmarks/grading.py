@@ -19,7 +19,7 @@ from pathlib import Path
 from nbgrader.apps import NbGraderAPI
 
 from grading.release import config, generate
-from tests.grading.corpus import BROKEN, CHAPTER, as_bytes, released, solved, wrong
+from tests.grading.corpus import BROKEN, CHAPTER, as_bytes, hand_in, released, solved, wrong
 
 MIXED = ("metadata lost", "an answer deleted", "a broken answer", "magics", "warnings")
 
@@ -39,10 +39,7 @@ def submissions(n: int) -> dict[str, bytes]:
 def course(folder: Path, students: dict[str, bytes]) -> Path:
     folder.mkdir()
     generate(folder, CHAPTER)
-    for student, data in students.items():
-        path = folder / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
+    hand_in(folder, students)
     return folder
 
 

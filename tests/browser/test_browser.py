@@ -29,7 +29,7 @@ from grading.release import source_notebook
 from grading.walkthrough import executed
 from lib.files import read_json
 from lib.runs import FINAL, HISTORY
-from tests.grading.corpus import CHAPTER, as_bytes, generate, solved, wrong
+from tests.grading.corpus import CHAPTER, as_bytes, generate, hand_in, solved, wrong
 
 SCREENS = ROOT / "build" / "screens"
 needs_browser = pytest.mark.skipif(
@@ -240,10 +240,7 @@ def test_a_solved_chapter_looks_right(chrome, library, chapter):
 
 def test_formgrader_opens_and_shows_the_grades(chrome, tmp_path):
     generate(tmp_path, CHAPTER)
-    for student, notebook in (("ada", solved()), ("bob", wrong())):
-        path = tmp_path / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(as_bytes(notebook))
+    hand_in(tmp_path, {"ada": as_bytes(solved()), "bob": as_bytes(wrong())})
     autograde(tmp_path, CHAPTER, workers=1)
     extension = "{'nbgrader.server_extensions.formgrader': True}"
     with jupyter(tmp_path, f"--ServerApp.jpserver_extensions={extension}") as address:

@@ -49,6 +49,14 @@ def generate(course: Path, chapter: str) -> None:
         shutil.copytree(_template(chapter), course, dirs_exist_ok=True)
 
 
+def hand_in(course: Path, students: dict[str, bytes], chapter: str = CHAPTER) -> None:
+    """Put the notebook file of each student where a course expects it."""
+    for student, data in students.items():
+        path = course / "submitted" / student / chapter / f"{chapter}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+
+
 def solved() -> nbformat.NotebookNode:
     return source_notebook(CHAPTER)
 

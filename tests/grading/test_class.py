@@ -25,20 +25,23 @@ from grading.__main__ import main
 from grading.autograde import autograde
 from grading.gradebook import Grader
 from grading.release import config
-from tests.grading.corpus import BROKEN, CHAPTER, HOSTILE, as_bytes, cell, generate, solved, wrong
+from tests.grading.corpus import (
+    BROKEN,
+    CHAPTER,
+    HOSTILE,
+    as_bytes,
+    cell,
+    generate,
+    hand_in,
+    solved,
+    wrong,
+)
 
 STUDENTS = {}
 for _i, (_name, _answer) in enumerate({
         "right": as_bytes(solved()), "wrong": as_bytes(wrong()), "none": b"{",
         "crash": HOSTILE["os._exit"], "claim": HOSTILE["another kernel"]}.items()):
     STUDENTS |= {f"{_name}{n}": _answer for n in range(2)}
-
-
-def place(course: Path, students=STUDENTS) -> None:
-    for student, data in students.items():
-        path = course / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
 
 
 def grades(course: Path) -> dict:
@@ -57,7 +60,7 @@ def grades(course: Path) -> dict:
 def undisturbed(tmp_path_factory):
     course = tmp_path_factory.mktemp("undisturbed")
     generate(course, CHAPTER)
-    place(course)
+    hand_in(course, STUDENTS)
     autograde(course, CHAPTER)
     return grades(course)
 
@@ -70,7 +73,7 @@ def command(course: Path, *more: str) -> list[str]:
 def test_killed_and_run_again(tmp_path, undisturbed, kill):
     """Killed at a random moment, worker processes and all, then started once more."""
     generate(tmp_path, CHAPTER)
-    place(tmp_path)
+    hand_in(tmp_path, STUDENTS)
     rng, done = random.Random(), 0
     process = subprocess.Popen(command(tmp_path, "--workers", str(kill)), start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -87,7 +90,7 @@ def test_killed_and_run_again(tmp_path, undisturbed, kill):
 
 def test_grades_do_not_depend_on_order_or_workers(tmp_path, undisturbed):
     generate(tmp_path, CHAPTER)
-    place(tmp_path, dict(reversed(STUDENTS.items())))
+    hand_in(tmp_path, dict(reversed(STUDENTS.items())))
     assert main(command(tmp_path, "--workers", "2")[3:]) == 0
     assert grades(tmp_path) == undisturbed
 
@@ -108,7 +111,7 @@ def test_a_submission_leaves_nothing_in_memory(tmp_path):
 def test_on_a_cluster_that_loses_a_worker(tmp_path, undisturbed):
     distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
     generate(tmp_path, CHAPTER)
-    place(tmp_path)
+    hand_in(tmp_path, STUDENTS)
     with distributed.LocalCluster(2, threads_per_worker=1, processes=True,
                                   dashboard_address=None) as cluster:
         grading = subprocess.Popen(command(tmp_path, "--scheduler", cluster.scheduler_address),
@@ -123,7 +126,7 @@ def test_on_a_cluster_that_loses_a_worker(tmp_path, undisturbed):
 
 def test_mistakes_are_one_line(tmp_path, capsys):
     generate(tmp_path, CHAPTER)
-    place(tmp_path, {"a": as_bytes(solved())})
+    hand_in(tmp_path, {"a": as_bytes(solved())})
     for more, message in ((["--workers", "0"], "at least 1"),
                           (["--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
                           (["--student", "zed"], "no submission of zed"),
@@ -147,7 +150,7 @@ def test_nbgraders_own_autograde_gives_honest_submissions_the_same(tmp_path):
         course = tmp_path / which
         course.mkdir()
         generate(course, CHAPTER)
-        place(course, honest)
+        hand_in(course, honest)
         if which == "ours":
             autograde(course, CHAPTER)
         else:
@@ -263,7 +266,7 @@ def test_no_jail_no_grades(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("grading.grade._forkserver", None)
     monkeypatch.setattr("grading.sandbox.client.ROOT", tmp_path / "elsewhere")
     generate(tmp_path, CHAPTER)
-    place(tmp_path, {"a": as_bytes(solved())})
+    hand_in(tmp_path, {"a": as_bytes(solved())})
     assert main(["autograde", CHAPTER, "--course", str(tmp_path), "--workers", "1"]) == 2
     assert "did not start" in capsys.readouterr().err
     assert not (tmp_path / "autograded").exists()

@@ -13,7 +13,7 @@ from grading.autograde import autograde
 from grading.export import _cell
 from grading.gradebook import open_gradebook
 from lib import CourseError
-from tests.grading.corpus import CHAPTER, as_bytes, generate, solved
+from tests.grading.corpus import CHAPTER, as_bytes, generate, hand_in, solved
 
 
 @pytest.mark.parametrize("text", [
@@ -35,10 +35,7 @@ def test_an_ordinary_name_stays_as_it_is(text):
 def graded(tmp_path_factory):
     course = tmp_path_factory.mktemp("graded")
     generate(course, CHAPTER)
-    for student, data in {"right": as_bytes(solved()), "cut": as_bytes(solved())[:500]}.items():
-        folder = course / "submitted" / student / CHAPTER
-        folder.mkdir(parents=True)
-        (folder / f"{CHAPTER}.ipynb").write_bytes(data)
+    hand_in(course, {"right": as_bytes(solved()), "cut": as_bytes(solved())[:500]})
     with open_gradebook(course) as book:
         book.add_student("absent")
     autograde(course, CHAPTER)

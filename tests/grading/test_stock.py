@@ -15,7 +15,7 @@ from nbgrader.apps import NbGraderAPI
 
 from grading.autograde import autograde
 from grading.release import config, source_notebook
-from tests.grading.corpus import generate
+from tests.grading.corpus import generate, hand_in
 
 FULL = int(os.environ.get("STOCK_NOTEBOOKS", "0"))
 CASES = [("04_reasoning", 2)] if not FULL else [
@@ -141,10 +141,7 @@ def test_mangled_notebooks_have_the_same_points_as_from_stock(tmp_path, chapter,
         course = tmp_path / kind
         course.mkdir()
         generate(course, chapter)
-        for student, data in names.items():
-            path = course / "submitted" / student / chapter / f"{chapter}.ipynb"
-            path.parent.mkdir(parents=True)
-            path.write_bytes(data)
+        hand_in(course, names, chapter)
     autograde(tmp_path / "ours", chapter)
     api, differ = NbGraderAPI(config=config(tmp_path / "stock")), {}
     for student in names:
