@@ -18,8 +18,9 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError
 from tqdm.auto import tqdm
 
-from grading import grade, submission
+from grading import grade, handed_in
 from grading.gradebook import Grader, Result, submitted
+from grading.handed_in import HandedIn
 from lib import CourseError
 
 NOT_RECORDED = "not recorded"  # a problem of the gradebook's, with which a Result begins
@@ -52,13 +53,13 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
             results[student] = grader.result(student, outcome)
             progress.update()
 
-        def work() -> Iterator[tuple[tuple[str, str], grade.HandedIn]]:
+        def work() -> Iterator[tuple[tuple[str, str], HandedIn]]:
             for student in names:
                 if not STUDENT.fullmatch(student):
                     finish(student, grade.Outcome(problem="this folder's name is no student's"))
                     continue
                 try:
-                    data = grade.HandedIn.read(grader.submission(student))
+                    data = HandedIn.read(grader.submission(student))
                 except CourseError as error:
                     finish(student, grade.Outcome(problem=str(error)), "")
                     continue
@@ -76,7 +77,7 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
         return [results[name] for name in names]
 
 
-Work = Iterator[tuple[Hashable, grade.HandedIn]]  # a key, and what was handed in
+Work = Iterator[tuple[Hashable, HandedIn]]  # a key, and what was handed in
 Outcomes = Iterator[tuple[Hashable, grade.Outcome]]
 
 
@@ -164,12 +165,12 @@ def report(results: list[Result]) -> str:
     lines = []
     for result in results:
         got, possible = result.total
-        lines.append(f"{submission.one_line(result.student)}: " + (result.problem or (
+        lines.append(f"{handed_in.one_line(result.student)}: " + (result.problem or (
             f"{got:g} of {possible:g} points"
             + f", {result.late:g} of them lost for being late" * bool(result.late)
             + f"; {result.manual:g} more are graded by hand")))
         lines += [f"    {name}: {score:g} of {best:g}"
-                  + (f", {submission.one_line(result.messages[name])}"
+                  + (f", {handed_in.one_line(result.messages[name])}"
                      if name in result.messages else "")
                   for name, (score, best) in result.points.items()]
         if result.unsolved:

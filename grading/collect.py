@@ -16,20 +16,11 @@ from pathlib import Path
 import nbformat
 from nbgrader.api import MissingEntry
 
-from grading import late, submission
+from grading import handed_in, late, submission
+from grading.class_list import COLUMNS, key, read_class_list
 from grading.download import COPY, File, read_download
 from grading.gradebook import open_gradebook
-from grading.owners import (
-    COLUMNS,
-    PLAIN,
-    Claim,
-    Owned,
-    Roster,
-    key,
-    key_id,
-    owned,
-    read_class_list,
-)
+from grading.owners import PLAIN, Claim, Owned, Roster, key_id, owned
 from lib import CourseError
 from lib.files import atomic
 
@@ -67,7 +58,7 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     named = " ".join(problems)
     problems += [f"{student}: nothing handed in" for student in sorted(missing - set(theirs))
                  if f"{student}: " not in named]
-    return len(taken), [*map(submission.one_line, problems)]
+    return len(taken), [*map(handed_in.one_line, problems)]
 
 
 def _enter(course: Path, assignment: str, students: list[dict[str, str]], due: datetime | None
@@ -190,7 +181,7 @@ def _time(item: Owned) -> tuple:
 def _seen(data: bytes, assignment: str, places: list) -> tuple[bool, str | None]:
     """Whether a notebook has cells of the assignment, and which other chapter it is, if any."""
     try:
-        return submission.holds(submission.read_cells(data, f"{assignment}.ipynb"), places), None
+        return submission.holds(submission.cells_of(data, assignment), places), None
     except submission.OtherChapter as error:
         return False, error.chapter
     except CourseError:  # what is broken is collected: autograde says how, and feedback too

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from grading import submission
+from grading import handed_in
 from lib import CourseError
 
 # Mail programs and browsers put a suffix behind the right one.
@@ -63,7 +63,7 @@ def read_download(source: Path) -> list[File]:
     if source.is_dir():
         found = ((path.relative_to(source).as_posix(),
                   datetime.fromtimestamp(path.lstat().st_mtime),
-                  partial(submission.read_bytes, path))
+                  partial(handed_in.read_bytes, path))
                  for path in sorted(source.rglob("*")) if not path.is_dir())
     else:
         try:
@@ -131,9 +131,9 @@ def _from_zip(opened: Callable, info: zipfile.ZipInfo) -> bytes:
         raise CourseError("is encrypted")
     try:
         with zipfile.ZipFile(opened()) as archive, archive.open(info) as file:
-            data = file.read(submission.FILE_LIMIT + 1)  # the header's size may be a lie
+            data = file.read(handed_in.FILE_LIMIT + 1)  # the header's size may be a lie
     except Exception as error:  # whatever a damaged or odd entry makes the library raise
         raise CourseError(f"cannot be read: {type(error).__name__}") from None
-    if len(data) > submission.FILE_LIMIT:
+    if len(data) > handed_in.FILE_LIMIT:
         raise CourseError("too large")
     return data

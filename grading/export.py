@@ -11,7 +11,7 @@ import io
 import re
 from pathlib import Path
 
-from grading import submission
+from grading import handed_in
 from grading.gradebook import Grader
 from lib import CourseError
 
@@ -64,4 +64,4 @@ def _cell(value) -> str:
     """A value for a spreadsheet, which must not read a name as a formula."""
     if isinstance(value, float):
         return f"{value:g}"
-    return FORMULA.sub(r"\1'", submission.one_line(str(value)))
+    return FORMULA.sub(r"\1'", handed_in.one_line(str(value)))

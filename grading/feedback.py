@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from grading import submission
+from grading import handed_in
 from grading.gradebook import Grader, submitted
 from lib import CourseError
 from lib.files import write_json, write_text
@@ -67,7 +67,7 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
             write_json(page.with_suffix(".json"), content)
             for name in EXCHANGE:
                 with contextlib.suppress(CourseError):  # not handed in through the exchange
-                    data = submission.read_bytes(grader.submission(student).with_name(name))
+                    data = handed_in.read_bytes(grader.submission(student).with_name(name))
                     write_text(page.with_name(name), data.decode("utf-8", "replace"))
             pages.append(page)
     if not pages:
@@ -97,7 +97,7 @@ def page_content(grader: Grader, student: str) -> dict | None:
         rows.append({
             "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
             "points": None if waits else grade.score, "max_points": grade.max_score,
-            "remark": submission.clean("; ".join(filter(None, remarks)))[:2000]})
+            "remark": handed_in.clean("; ".join(filter(None, remarks)))[:2000]})
     penalty = grader.penalty(notebook)
     return {"student": student, "assignment": grader.name, "score": notebook.score - penalty,
             "max_score": notebook.max_score, "late_penalty": penalty,

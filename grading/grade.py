@@ -10,27 +10,23 @@ hidden tests (H), which say pass or fail.
 
 import ast
 import atexit
-import contextlib
-import hashlib
-import re
 import signal
 import sys
 import time
 import traceback
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 from nbformat import NotebookNode
 
-from grading import bounded, submission
+from grading import bounded, handed_in, submission
+from grading.handed_in import HandedIn
 from grading.sandbox import client, isolation, protocol
 from grading.sandbox.client import Forkserver, Proxy, SandboxDied, SandboxProcess
 from grading.sandbox.namespace import Namespace, silence
 from lib import CourseError, scoring
 from lib.checks import numbers
 
-MODULES = 20  # files beside a notebook
 PASS_SECONDS = 180.0  # for each of the two passes over a submission
 TEST = "<test>"  # the file name of a test's code, by which a traceback knows it
 
@@ -90,43 +86,22 @@ class Outcome:
                     self.status.get(test), reason)
 
 
-@dataclass(frozen=True)
-class HandedIn:
-    """A notebook file, and the modules beside it that its cells may import: (file name, text)."""
-
-    notebook: bytes
-    modules: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> "HandedIn":
-        """What lies at a submission's place. Raises CourseError when that is no notebook file."""
-        notebook, modules = submission.read_bytes(path), []
-        for beside in sorted(path.parent.glob("*.py"))[:MODULES]:
-            if re.fullmatch(r"[A-Za-z]\w*\.py", beside.name, re.ASCII):
-                with contextlib.suppress(CourseError, UnicodeDecodeError):
-                    text = submission.read_bytes(beside).decode("utf-8-sig")
-                    modules.append((beside.name, submission.clean(text)[:submission.CELL_LIMIT]))
-        return cls(notebook, tuple(modules))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all of it; of a notebook alone, that of its file."""
-        return hashlib.sha256(self.notebook + b"".join(
-            f"\0{name}\0{text}".encode() for name, text in self.modules)).hexdigest()
-
-
 _forkserver: Forkserver | None = None
 
 
 def warm(level: str) -> Forkserver:
     """This process's forkserver, started when it is first needed or has died."""
     global _forkserver
-    if _forkserver is not None and _forkserver.process.poll() is not None:
+    if _lost():
         close()
     if _forkserver is None:
         _forkserver = Forkserver(level)
         atexit.register(close)
     return _forkserver
+
+
+def _lost() -> bool:
+    return _forkserver is not None and _forkserver.process.poll() is not None
 
 
 def close() -> None:
@@ -150,32 +125,26 @@ def start_worker(assignment: "Assignment", level: str) -> None:
         isolation.libc.prctl(isolation.PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def grade_in_worker(data: "bytes | HandedIn") -> Outcome:
+def grade_in_worker(data: bytes | HandedIn) -> Outcome:
     """grade() with what start_worker was given."""
     assignment, level = _job
     return grade(assignment, data, level)
 
 
-def grade(assignment: Assignment, data: "bytes | HandedIn", level: str = "strict",
-          again: bool = True) -> Outcome:
-    """Grade one notebook file, or what was handed in. Raises CourseError without a jail.
-
-    again: whether to try once more when the forkserver is lost, which no notebook is to blame for.
-    """
-    forkserver = warm(level)
+def grade(assignment: Assignment, data: bytes | HandedIn, level: str = "strict") -> Outcome:
+    """Grade one notebook file, or what was handed in. Raises CourseError without a jail."""
+    warm(level)
     handed = data if isinstance(data, HandedIn) else HandedIn(data)
     scoring.use_scorer(scoring.TINY_SCORER)  # the tests' oracle, whatever ran before
     try:
         filled, repairs = submission.fill(
-            assignment.places, submission.read_cells(handed.notebook, f"{assignment.name}.ipynb"))
+            assignment.places, submission.cells_of(handed.notebook, assignment.name))
         filled[0].extras[:0] = [f"%%writefile {name}\n{text}" for name, text in handed.modules]
-        return _grade(forkserver, assignment, filled, repairs)
+        return _grade(Attempt(level, filled), assignment, repairs)
     except CourseError as error:
-        if forkserver.process.poll() is None:
-            return Outcome(problem=str(error))
-        if not again:
+        if _lost():
             raise
-        return grade(assignment, data, level, again=False)
+        return Outcome(problem=str(error))
     except Exception as error:  # a fault of the grader must not stop the class
         where = traceback.extract_tb(error.__traceback__)[-1]
         return Outcome(problem=f"the grader failed: {type(error).__name__} in {where.name}, "
@@ -190,7 +159,7 @@ class Attempt:
     before, of which only the definitions run from then on.
     """
 
-    forkserver: Forkserver
+    level: str
     filled: list[submission.Filled]
     until: float = 0.0
     deadly: set[str] = field(default_factory=set)
@@ -209,18 +178,16 @@ class Seen:
     whole: set[str] = field(default_factory=set)
 
 
-def _grade(forkserver: Forkserver, assignment: Assignment, filled: list[submission.Filled],
-           repairs: list[str]) -> Outcome:
+def _grade(attempt: Attempt, assignment: Assignment, repairs: list[str]) -> Outcome:
     """Two passes, in this order: what is told is made before the code has seen a hidden input."""
-    attempt = Attempt(forkserver, filled)
-    seen = _look(attempt, assignment)
-    texts = {f.slot.id: "\n\n".join(f.sources) for f in filled if f.sources}
-    cut = [f"{name}: its text has {len(text)} characters; those after {submission.CELL_LIMIT} are "
+    seen = _steadily(_look, attempt, assignment)
+    texts = {f.slot.id: "\n\n".join(f.sources) for f in attempt.filled if f.sources}
+    cut = [f"{name}: its text has {len(text)} characters; those after {handed_in.CELL_LIMIT} are "
            "left out of the graded notebook"
-           for name, text in texts.items() if len(text) > submission.CELL_LIMIT]
+           for name, text in texts.items() if len(text) > handed_in.CELL_LIMIT]
     outcome = Outcome(repairs=repairs + seen.notes + cut, sources={
-        name: text[:submission.CELL_LIMIT] for name, text in texts.items()})
-    sentences = _examine(attempt, assignment, seen)
+        name: text[:handed_in.CELL_LIMIT] for name, text in texts.items()})
+    sentences = _steadily(_examine, attempt, assignment, seen)
     for test in assignment.tests:
         outcome.status[test] = Status.PASSED
         if (sentence := sentences.get(test, HIDDEN)) is not None:
@@ -229,6 +196,19 @@ def _grade(forkserver: Forkserver, assignment: Assignment, filled: list[submissi
             if (reason := seen.reasons[test] if told else sentence) is not None:
                 outcome.reasons[test] = reason
     return outcome
+
+
+def _steadily(run, attempt: Attempt, *args):
+    """A pass; once more where the forkserver is lost in it, which no notebook is to blame for.
+
+    A pass that has ended is never run again: hidden inputs were seen after it, and it is told.
+    """
+    try:
+        return run(attempt, *args)
+    except CourseError:
+        if not _lost():
+            raise
+        return run(attempt, *args)
 
 
 def _look(attempt: Attempt, assignment: Assignment) -> Seen:
@@ -346,7 +326,7 @@ class Session:
         if self.sandboxed is None or self.sandboxed.lifeline is None:
             if time.monotonic() > self.attempt.until:
                 raise SandboxDied("the submission's time was over")
-            self.sandboxed = self.attempt.forkserver.fork()
+            self.sandboxed = warm(self.attempt.level).fork()
             self.sandboxed.deadline = self.attempt.until
             for source, whole in self.steps:
                 self.sandboxed.run(source, whole)
@@ -381,7 +361,7 @@ class Session:
 
 def _stopped(raised: str, text: str) -> str:
     """The first error of a solution cell, as its student is told."""
-    error = submission.one_line(f"{raised}: {text}")[:200]
+    error = handed_in.one_line(f"{raised}: {text}")[:200]
     if raised in ("SyntaxError", "IndentationError", "TabError"):
         return f"its cell is no valid Python ({error})"
     return f"its cell stopped with {error}; what it defines below that still counts"
@@ -404,7 +384,7 @@ HIDDEN = ("a hidden test is not passed: on other inputs it gives another value, 
 
 def _told(error: Exception) -> str:
     """Why a visible check failed, as the student may read it."""
-    text = submission.clean(str(error)).strip()
+    text = handed_in.clean(str(error)).strip()
     if getattr(error, "from_student", False):
         text = f"your function raised {type(error).__name__}: {text}"
     elif not isinstance(error, AssertionError):

@@ -20,7 +20,7 @@ from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
 from sqlalchemy.exc import DatabaseError
 
-from grading import late, submission
+from grading import handed_in, late
 from grading.grade import Assignment, Outcome, Status
 from grading.release import config
 from grading.sandbox.isolation import LEVELS
@@ -182,7 +182,7 @@ class Grader:
     def _timestamp(self, student: str):
         path = self.submission(student).with_name("timestamp.txt")
         try:
-            return parse_utc(submission.read_bytes(path)[:100].decode().strip())
+            return parse_utc(handed_in.read_bytes(path)[:100].decode().strip())
         except (CourseError, ValueError, OverflowError):
             return None
 
@@ -222,7 +222,7 @@ class Grader:
             if cell.id in outcome.sources:
                 cell.source = outcome.sources[cell.id]
                 if cell.cell_type == "markdown":
-                    cell.source = submission.harmless(cell.source)
+                    cell.source = handed_in.harmless(cell.source)
             elif cell.id in self.assignment.tests:
                 cell.outputs = [_output(outcome.remark(cell.id) or outcome.problem,
                                         self.assignment.points[cell.id])]

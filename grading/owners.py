@@ -1,24 +1,18 @@
-"""Whose a file of a download is: the class list, and what the names of platforms say.
+"""Whose a file of a download is, by what the names of platforms say and the class list.
 
 The outermost part of a path that tells students apart decides. What lies deeper, an inner folder
 or a file's own name, was written by a student, who may have written another's name there.
 """
 
-import codecs
-import csv
-import io
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
+from grading.class_list import fold, key
 from grading.download import COPY, NOTEBOOK, File
-from lib import CourseError
 
-COLUMNS = ("id", "first_name", "last_name", "email", "lms_user_id")
 _STAMP = r"\d{4}(?:-\d\d){5}"
 _WHEN = r"[A-Za-z]{3} \d{1,2}, \d{4} \d{3,4} [AP]M"
 # Each is how a platform names a folder or file of a student; ``file`` is what the student named.
@@ -81,16 +75,6 @@ class Owned:
         """The file's name as the student wrote it, without what a platform put before it."""
         theirs = self.claim.file
         return theirs if theirs and self.file.name.endswith(theirs) else self.file.name
-
-
-def fold(text: str) -> str:
-    """Text that looks the same is the same: one form of accents and widths, no case."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
-def key(text: str) -> str:
-    """A name as it is compared: its letters, their marks, and digits."""
-    return "".join(c for c in fold(text) if c.isalnum() or unicodedata.category(c)[0] == "M")
 
 
 def key_id(name: str) -> str:
@@ -193,55 +177,3 @@ def _tells_apart(plain: list[str], folders: dict[str, list[File]], said: dict[st
         return False
     return len(plain) > 1 or len({file.parts[depth + 1] for name in plain for file in folders[name]
                                   if len(file.parts) > depth + 2}) < 2
-
-
-def read_class_list(path: Path) -> list[dict[str, str]]:
-    """The rows of a class list, a CSV with a column id and any other of COLUMNS.
-
-    Commas, semicolons or tabs; UTF-8, UTF-16 or Windows' own encoding. Raises CourseError, which
-    names the row, for a row without an id, an id that is there twice, and what is no id.
-    """
-    try:
-        text = _decoded(path.read_bytes())
-    except OSError as error:
-        raise CourseError(f"cannot read the class list {path}: {error.strerror}") from None
-    head = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    try:
-        rows = [(reader.line_num, [re.sub(r"\s+", " ", field).strip() for field in row])
-                for row in reader if any(field.strip() for field in row)]
-    except csv.Error as error:
-        raise CourseError(f"cannot read the class list {path}, row {reader.line_num}: {error}"
-                          ) from None
-    names = [re.sub(r"\W+", "_", name.casefold()) for name in rows[0][1]] if rows else []
-    if "id" not in names or len(rows) < 2:
-        raise CourseError(f"{path} has no column id, or no row; its first line names the columns, "
-                          "such as " + ",".join(COLUMNS))
-    found, lines = [], {}
-    for line, fields in rows[1:]:
-        if any(fields[len(names):]):
-            raise CourseError(f"{path}, row {line}: more fields than the first line names; put a "
-                              f"field that holds {delimiter!r} into double quotes")
-        row = dict.fromkeys(COLUMNS, "") | {
-            name: field for name, field in zip(names, fields, strict=False) if name in COLUMNS}
-        if not re.fullmatch(r"\w[\w.@-]*", row["id"]):
-            raise CourseError(f"{path}, row {line}: {row['id']!r} is no id; letters, digits and "
-                              ". @ - _ only")
-        for what in ("id", "lms_user_id"):
-            if row[what]:
-                first = lines.setdefault((what, fold(row[what])), line)
-                if first != line:
-                    raise CourseError(f"{path}, row {line}: the {what} {row[what]} is there twice, "
-                                      f"first in row {first}; nothing was collected")
-        found.append(row)
-    return found
-
-
-def _decoded(data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:  # Excel's plain CSV on Windows
-        return data.decode("cp1252", "replace")

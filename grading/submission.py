@@ -1,46 +1,18 @@
-"""What a student handed in, put in the places of the release: every repair is told.
+"""A submitted notebook put in the places of the release: every repair is told."""
 
-The file may be anything. It is read as data: no notebook library, no syntax tree, no pickle.
-"""
-
-import json
-import os
 import re
-import stat
-import urllib.parse
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from grading import NOTEBOOKS
+from grading.handed_in import Cell, read_cells
 from lib import CourseError
 
-FILE_LIMIT, CELL_LIMIT, CELLS, NODES = 32 * 2**20, 200_000, 2000, 10**6
 DEFINED = re.compile(r"^(?:async )?(?:def|class) +(\w+)|^(\w+) *=[^=]", re.MULTILINE)
 MARK = re.compile(r"\*\*(.{3,60}?)\*\*")
-TEXT_CUT = f"its text was cut after {CELL_LIMIT} characters"
-PICTURES = 8 * 2**20  # characters of the pictures of one cell, as they are written in a notebook
-_PICTURE = r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+"
-PICTURE = re.compile(rf"({_PICTURE}|attachment:[^)\s\"'<>]+)")
-# Of JSON: texts, also one without an end, and brackets.
-STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A submitted cell: "code" or "markdown"; the ids are None where they are lost.
-
-    cut: what of it was left out; empty when it is whole.
-    """
-
-    kind: str
-    source: str
-    grade_id: str | None = None
-    cell_id: str | None = None
-    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,27 +40,6 @@ class Filled:
     extras: list[str] = field(default_factory=list)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a submitted file. Raises CourseError for a link, a folder, a pipe, no file."""
-    if not path.parent.is_dir() or not os.path.lexists(path):
-        raise CourseError(f"no file {path.name}")
-    if path.is_symlink() or path.parent.is_symlink() or path.parent.parent.is_symlink():
-        raise CourseError(f"{path.name} is a link, which is not followed")
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise CourseError(f"{path.name} cannot be read: {error.strerror}") from None
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(handle)
-        raise CourseError(f"{path.name} is not an ordinary file")
-    with os.fdopen(handle, "rb") as file:
-        if status.st_size > FILE_LIMIT:
-            raise CourseError(f"{path.name} has {status.st_size >> 20} MiB; the limit is "
-                              f"{FILE_LIMIT >> 20}: clear its outputs")
-        return file.read(FILE_LIMIT)
-
-
 class OtherChapter(CourseError):
     """A notebook of another chapter than the one that is asked for."""
 
@@ -97,75 +48,14 @@ class OtherChapter(CourseError):
         self.chapter = chapter
 
 
-def read_cells(data: bytes, name: str) -> list[Cell]:
-    """The cells of a notebook file of format 3 or 4. Raises CourseError when it is none.
-
-    name: the file's, CHAPTER.ipynb; another chapter's notebook is an OtherChapter.
+def cells_of(data: bytes, chapter: str) -> list[Cell]:
+    """The cells of a notebook handed in for a chapter. Raises CourseError when it is none, and
+    OtherChapter when it is another's.
     """
-    text = _text(data)
-    try:
-        if text.count("{") + text.count("[") > NODES:
-            text = _without_outputs(text)
-        notebook = json.loads(text, parse_int=_whole)
-        sheets = [notebook, *(notebook.get("worksheets") or [])]
-        cells = [cell for sheet in sheets for cell in sheet.get("cells") or []]
-        found = [cell for cell in map(_cell, cells[:CELLS]) if cell]
-    except (ValueError, RecursionError, AttributeError, TypeError):
-        raise CourseError(f"{name} is not a readable notebook{_what(text)}") from None
-    if not found:
-        raise CourseError(f"{name} holds no cells")
-    if other := _other_chapter(found, name.removesuffix(".ipynb")):
-        raise OtherChapter(other, name.removesuffix(".ipynb"))
+    found = read_cells(data, f"{chapter}.ipynb")
+    if other := _other_chapter(found, chapter):
+        raise OtherChapter(other, chapter)
     return found
-
-
-def _text(data: bytes) -> str:
-    """The text of a file: UTF-8, UTF-16 as PowerShell writes it, or what Windows once used."""
-    encoding = json.detect_encoding(data)
-    try:
-        text = data.decode(encoding, "surrogatepass")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", "replace")
-    return text.strip("\0 \r\n\ufeff")
-
-
-def _without_outputs(text: str) -> str:
-    """A notebook's JSON with every list of outputs emptied: a plot may hold a million points.
-
-    Raises ValueError when too much is left even so.
-    """
-    kept, at, depth, since, last = [], 0, 0, 0, ""
-    for match in STRUCTURE.finditer(text):
-        token = match[0]
-        if token in "[{":
-            if not since and token == "[" and last == '"outputs"':
-                kept.append(text[at:match.end()])
-                since = depth + 1
-            depth += 1
-        elif token in "]}":
-            if since == depth:
-                at, since = match.start(), 0
-            depth -= 1
-        last = token
-    rest = "".join(kept) + text[at:] * (not since)
-    if rest.count("{") + rest.count("[") > NODES:
-        raise ValueError("too many brackets")
-    return rest
-
-
-def _what(text: str) -> str:
-    """What a file that is no notebook seems to be, for the end of a sentence."""
-    for looks, what in (
-            (r"\Z", ": it is empty"),
-            (r"version https://git-lfs", ": it is a pointer of Git LFS, without the file itself"),
-            (r"(?s:.*\n)?(?:<{7}|>{7}|={7})(?: |\n)", ": it holds conflict markers of git"),
-            (r"(?i)<(?:!doctype|html|\?xml|head|body)", ": it is a web page, saved in its place"),
-            (r"PK\x03\x04", ": it is a zip"),
-            (r"%PDF", ": it is a PDF"),
-            (r"\{(?s:.*[^}])\Z", ": it is cut off at its end")):
-        if re.match(looks, text):
-            return what
-    return ""
 
 
 @cache
@@ -190,83 +80,6 @@ def holds(cells: list[Cell], places: list[Slot]) -> bool:
     """Whether a notebook has a cell of an assignment's own, by its id or by what it defines."""
     owned = {slot.id: Filled(slot) for slot in places if slot.kind in ("solution", "manual")}
     return any(_home(cell, owned)[0] for cell in cells)
-
-
-def _whole(digits: str) -> int:
-    return int(digits) if len(digits) < 20 else 0
-
-
-def _cell(raw) -> Cell | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("cell_type"), str):
-        return None
-    kind = {"code": "code", "markdown": "markdown", "raw": "markdown"}.get(raw.get("cell_type"))
-    source = raw.get("source", raw.get("input", ""))
-    if isinstance(source, list):
-        source = "".join(line for line in source if isinstance(line, str))
-    if kind is None or not isinstance(source, str):
-        return None
-    metadata = raw.get("metadata")
-    grading = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-    grade_id = grading.get("grade_id") if isinstance(grading, dict) else None
-    ids = [i if isinstance(i, str) else None for i in (grade_id, raw.get("id"))]
-    if kind == "code":
-        return Cell(kind, clean(source)[:CELL_LIMIT], *ids, TEXT_CUT * (len(source) > CELL_LIMIT))
-    text, cut = _with_pictures(clean(source), raw.get("attachments"))
-    return Cell(kind, text, *ids, cut)
-
-
-def _with_pictures(source: str, attachments) -> tuple[str, str]:
-    """A text with the pictures attached to it written into it, and what was left out of both.
-
-    The limit of a text does not count its pictures, which have one of their own.
-    """
-    attached = {}
-    for name, forms in attachments.items() if isinstance(attachments, dict) else ():
-        for kind, data in forms.items() if isinstance(forms, dict) else ():
-            data = "".join(data) if isinstance(data, list) and all(
-                isinstance(line, str) for line in data) else data
-            if isinstance(data, str):
-                attached[name] = f"data:{kind};base64,{''.join(data.split())}"
-    used = set(map(_attachment, PICTURE.findall(source)))
-    source += "".join(f"\n\n![{name}](attachment:{urllib.parse.quote(name)})"
-                      for name in attached if name not in used)
-    text, room, space, cut = [], CELL_LIMIT, PICTURES, []
-    for number, piece in enumerate(PICTURE.split(source)):
-        if number % 2 == 0:
-            text.append(piece[:room])
-            cut += [TEXT_CUT] * (len(piece) > room)
-            room -= len(text[-1])
-            continue
-        picture = attached.get(_attachment(piece), piece)
-        fits = re.fullmatch(_PICTURE, picture) and len(picture) <= space
-        text.append(picture if fits else "left-out")
-        space -= len(picture) * bool(fits)
-        cut += ["a picture was left out"] * (not fits)
-    return "".join(text), "; ".join(dict.fromkeys(cut))
-
-
-def _attachment(address: str) -> str:
-    return urllib.parse.unquote(address.removeprefix("attachment:"))
-
-
-def clean(text: str) -> str:
-    """Text that can be written and shown: no lone surrogates, no control characters."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
-
-
-def one_line(text: str) -> str:
-    """Clean text for a line of a report."""
-    return " ".join(clean(text).split())
-
-
-def harmless(markdown: str) -> str:
-    """A student's markdown without HTML and links: formgrader renders it as it is.
-
-    A picture that is whole within the text stays: it asks nobody for anything.
-    """
-    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", markdown).replace("]:", "] :")
-    return re.sub(rf"\]\((?!{_PICTURE}\))", "] (", text)
 
 
 def slots(released: NotebookNode) -> list[Slot]:

@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from grading import NOTEBOOKS, submission
+from grading import NOTEBOOKS, handed_in, submission
 
 CHAPTER = "01_sentiment"
 RELEASED = nbformat.read(NOTEBOOKS / f"{CHAPTER}.ipynb", as_version=4)
@@ -17,8 +17,8 @@ def answers(change) -> tuple[dict[str, str], list[str]]:
     cells = json.loads(json.dumps(RELEASED["cells"]))
     change(cells)
     places = submission.slots(RELEASED)
-    filled, repairs = submission.fill(places, submission.read_cells(
-        json.dumps({"cells": cells}).encode(), f"{CHAPTER}.ipynb"))
+    filled, repairs = submission.fill(places, submission.cells_of(
+        json.dumps({"cells": cells}).encode(), CHAPTER))
     return {f.slot.id: "\n\n".join(f.sources) for f in filled if f.slot.kind == "manual"}, repairs
 
 
@@ -75,12 +75,12 @@ def picture(**attachments):
 def test_an_attached_picture_stays_and_is_shown():
     got, repairs = answers(picture())
     assert got["q1"].endswith(f"\n![t]({PNG})\n\nAnd so on.") and not repairs
-    assert submission.harmless(got["q1"]).endswith(f"\n![t]({PNG})\n\nAnd so on.")
+    assert handed_in.harmless(got["q1"]).endswith(f"\n![t]({PNG})\n\nAnd so on.")
 
 
 @pytest.mark.parametrize("attachments", [
     {"other.png": {"image/png": "iVBORw0KGgo="}}, {"my table.png": {"image/svg+xml": "<svg/>"}},
-    {"my table.png": {"image/png": "A" * (submission.PICTURES + 1)}}, {"my table.png": None},
+    {"my table.png": {"image/png": "A" * (handed_in.PICTURES + 1)}}, {"my table.png": None},
     {"my table.png": {"image/png": "javascript:alert(1)"}}])
 def test_a_picture_that_is_left_out_is_told(attachments):
     got, repairs = answers(picture(**attachments))
@@ -89,16 +89,16 @@ def test_a_picture_that_is_left_out_is_told(attachments):
 
 
 def test_pictures_do_not_count_as_text_and_a_cut_is_told():
-    long = f"![x](data:image/png;base64,{'A' * 3 * submission.CELL_LIMIT})\n\nThe end."
+    long = f"![x](data:image/png;base64,{'A' * 3 * handed_in.CELL_LIMIT})\n\nThe end."
     got, repairs = answers(insert("q1", {"cell_type": "markdown", "source": long}))
     assert got["q1"].endswith("The end.") and len(repairs) == 1
     got, repairs = answers(insert("q1", {"cell_type": "markdown",
-                                         "source": "x " * submission.CELL_LIMIT}))
-    assert f"q1: its text was cut after {submission.CELL_LIMIT} characters" in repairs
+                                         "source": "x " * handed_in.CELL_LIMIT}))
+    assert f"q1: its text was cut after {handed_in.CELL_LIMIT} characters" in repairs
 
 
 @pytest.mark.parametrize("text", ["![x](http://x/y.png)", "[x](javascript:alert(1))",
                                   "![x](data:text/html;base64,QQ==)", "<img src=x>",
                                   f"![x]({PNG} onload)", f"[x]: {PNG}"])
 def test_other_links_are_still_taken_apart(text):
-    assert submission.harmless(text) != text
+    assert handed_in.harmless(text) != text

@@ -85,8 +85,8 @@ TEXT = (NOTEBOOKS / "01_sentiment.ipynb").read_text()
     TEXT.encode() + b"\0\0", ("\n " + TEXT).encode("utf-16-be"),
     TEXT.replace("# Exercise 1\\n", "# \u00c9xercise\\n").encode("cp1252", "ignore")])
 def test_every_encoding_holds_the_same_cells(data):
-    want = submission.read_cells(TEXT.encode(), "01_sentiment.ipynb")
-    got = submission.read_cells(data, "01_sentiment.ipynb")
+    want = submission.cells_of(TEXT.encode(), "01_sentiment")
+    got = submission.cells_of(data, "01_sentiment")
     assert [cell.grade_id for cell in got] == [cell.grade_id for cell in want]
 
 
@@ -100,7 +100,7 @@ def test_every_encoding_holds_the_same_cells(data):
     (zipped({"a": b""}), "zip"), (b"%PDF-1.7", "PDF"), (b"print(1)", "not a readable notebook")])
 def test_what_is_no_notebook_is_called_what_it_is(data, what):
     with pytest.raises(CourseError, match=what):
-        submission.read_cells(data, "01_sentiment.ipynb")
+        submission.cells_of(data, "01_sentiment")
 
 
 @pytest.mark.parametrize("output", [
@@ -110,8 +110,8 @@ def test_brackets_in_outputs_do_not_count(output):
     notebook = json.loads(TEXT)
     next(c for c in notebook["cells"] if c["cell_type"] == "code")["outputs"] = [
         {"output_type": "display_data", "metadata": {}, "data": output}]
-    assert submission.read_cells(json.dumps(notebook).encode(), "01_sentiment.ipynb") == \
-        submission.read_cells(TEXT.encode(), "01_sentiment.ipynb")
+    assert submission.cells_of(json.dumps(notebook).encode(), "01_sentiment") == \
+        submission.cells_of(TEXT.encode(), "01_sentiment")
 
 
 @pytest.mark.parametrize("data", [
@@ -119,12 +119,12 @@ def test_brackets_in_outputs_do_not_count(output):
     b'{"outputs": [' + b'\\"[' * 2_000_000])
 def test_brackets_elsewhere_still_do(data):
     with pytest.raises(CourseError, match="not a readable notebook"):
-        submission.read_cells(data, "01_sentiment.ipynb")
+        submission.cells_of(data, "01_sentiment")
 
 
 @pytest.mark.parametrize("chapter", ["02_grpo", "03_persona", "04_reasoning"])
 def test_another_chapter_is_named(chapter):
     data = (NOTEBOOKS / f"{chapter}.ipynb").read_bytes()
     with pytest.raises(CourseError, match=f"this is {chapter}, not 01_sentiment"):
-        submission.read_cells(data, "01_sentiment.ipynb")
-    assert submission.read_cells(data, f"{chapter}.ipynb")
+        submission.cells_of(data, "01_sentiment")
+    assert submission.cells_of(data, chapter)

@@ -310,3 +310,28 @@ def test_a_lost_forkserver_is_replaced(template):
         grade_module._forkserver.process.poll = lambda: next(seen, -9)
         outcome = grade_module.grade(grader.assignment, as_bytes(solved()))
     assert len(outcome.status) == 6 and all(map(outcome.passed, outcome.status))
+
+
+def test_a_forkserver_lost_among_hidden_tests_repeats_these_alone(template, monkeypatch):
+    """What is told was made before the code had seen a hidden input, and is not made again."""
+    passes, look, examine = [], grade_module._look, grade_module._examine
+
+    def looking(*args):
+        passes.append("V")
+        return look(*args)
+
+    def examining(*args):
+        passes.append("H")
+        if passes.count("H") == 1:
+            lost = grade_module._forkserver
+            lost.process.kill()
+            lost.process.wait()
+            lost.fork()
+        return examine(*args)
+
+    monkeypatch.setattr(grade_module, "_look", looking)
+    monkeypatch.setattr(grade_module, "_examine", examining)
+    with Grader(template, CHAPTER) as grader:
+        outcome = grade_module.grade(grader.assignment, as_bytes(solved()))
+    assert passes == ["V", "H", "H"]
+    assert len(outcome.status) == 6 and all(map(outcome.passed, outcome.status))

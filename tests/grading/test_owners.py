@@ -4,8 +4,9 @@ import codecs
 
 import pytest
 
+from grading.class_list import key, read_class_list
 from grading.download import File
-from grading.owners import Roster, claim, key, owned, read_class_list
+from grading.owners import Roster, claim, owned
 from lib import CourseError
 
 ROWS = [dict(zip(("id", "first_name", "last_name", "email", "lms_user_id"), row, strict=True))

@@ -11,6 +11,7 @@ import pytest
 
 from grading import grade
 from grading.gradebook import Grader
+from grading.handed_in import HandedIn
 from tests.grading.corpus import CHAPTER, cell, generate, released
 
 SHAPE = "def exponential_shaping(scores, temperature):\n    return "
@@ -235,7 +236,7 @@ def test_modules_beside_the_notebook_can_be_imported(grader, tmp_path):
         "a link": ("ex3b", f"import linked\n{FINE}", ())})
     path = tmp_path / "01_sentiment.ipynb"
     path.write_text(nbformat.writes(notebook))
-    alone = grade.HandedIn.read(path)
+    alone = HandedIn.read(path)
     (tmp_path / "shaping_helper.py").write_text(
         f"import math\ndef go(scores, temperature):\n    return {ONE}\n")
     (tmp_path / "rows.py").write_bytes(b"\xef\xbb\xbffrom numbers_of_mine import total\r\n"
@@ -245,7 +246,7 @@ def test_modules_beside_the_notebook_can_be_imported(grader, tmp_path):
     (tmp_path / "no module.py").write_text("x = 1")
     (tmp_path / "latin.py").write_bytes(b"x = '\xe9'")
     (tmp_path / "folder.py").mkdir()
-    handed = grade.HandedIn.read(path)
+    handed = HandedIn.read(path)
     assert [name for name, _ in handed.modules] == [
         "numbers_of_mine.py", "rows.py", "shaping_helper.py"]
     outcome = grade.grade(grader.assignment, handed)
