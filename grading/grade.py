@@ -181,12 +181,12 @@ class Seen:
 def _grade(attempt: Attempt, assignment: Assignment, repairs: list[str]) -> Outcome:
     """Two passes, in this order: what is told is made before the code has seen a hidden input."""
     seen = _steadily(_look, attempt, assignment)
-    texts = {f.slot.id: "\n\n".join(f.sources) for f in attempt.filled if f.sources}
-    cut = [f"{name}: its text has {len(text)} characters; those after {handed_in.CELL_LIMIT} are "
-           "left out of the graded notebook"
-           for name, text in texts.items() if len(text) > handed_in.CELL_LIMIT]
-    outcome = Outcome(repairs=repairs + seen.notes + cut, sources={
-        name: text[:handed_in.CELL_LIMIT] for name, text in texts.items()})
+    kept = {f.slot.id: handed_in.kept("\n\n".join(f.sources), f.slot.kind == "solution")
+            for f in attempt.filled if f.sources}
+    outcome = Outcome(
+        repairs=repairs + seen.notes + [f"{name}: {told}" for name, (_, told) in kept.items()
+                                        if told],
+        sources={name: text for name, (text, _) in kept.items()})
     sentences = _steadily(_examine, attempt, assignment, seen)
     for test in assignment.tests:
         outcome.status[test] = Status.PASSED

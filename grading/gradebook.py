@@ -220,9 +220,7 @@ class Grader:
             "outcome": asdict(outcome)}
         for cell in notebook.cells:
             if cell.id in outcome.sources:
-                cell.source = outcome.sources[cell.id]
-                if cell.cell_type == "markdown":
-                    cell.source = handed_in.harmless(cell.source)
+                cell.source = handed_in.shown(outcome.sources[cell.id], cell.cell_type == "code")
             elif cell.id in self.assignment.tests:
                 cell.outputs = [_output(outcome.remark(cell.id) or outcome.problem,
                                         self.assignment.points[cell.id])]

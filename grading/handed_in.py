@@ -17,10 +17,13 @@ from lib import CourseError
 
 MODULES = 20  # files beside a notebook
 FILE_LIMIT, CELL_LIMIT, CELLS, NODES = 32 * 2**20, 200_000, 2000, 10**6
+SHOWN_TEXT, SHOWN_CODE, SHOWN_LINE = 10_000, 20_000, 500  # characters
 TEXT_CUT = f"its text was cut after {CELL_LIMIT} characters"
 PICTURES = 8 * 2**20  # characters of the pictures of one cell, as they are written in a notebook
 _PICTURE = r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+"
 PICTURE = re.compile(rf"({_PICTURE}|attachment:[^)\s\"'<>]+)")
+SHOWN_PICTURE = re.compile(rf"(!\[[^\[\]\n]*\]\({_PICTURE}\))")
+CHECKLIST_TAG = r"/?(?:details|summary|ul|li)>"
 # Of JSON: texts, also one without an end, and brackets.
 STRUCTURE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
@@ -221,10 +224,47 @@ def one_line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
+def kept(text: str, code: bool) -> tuple[str, str]:
+    """What of the text of a place is kept, and what its student is told of that; "" for nothing."""
+    if code:
+        return text[:CELL_LIMIT], (
+            f"it is long: the graded notebook shows {SHOWN_LINE} characters of a line and "
+            f"{SHOWN_CODE} of a cell; all of it was graded") * (shown(text, code) != text)
+    text, cut = _with_pictures(text, None)
+    long = "it is long, and the graded notebook shows it as plain text" * _is_long(text)
+    return text, "; ".join(filter(None, (cut, long)))
+
+
+def shown(text: str, code: bool) -> str:
+    """A text as formgrader and feedback show it: cut lines of code, or harmless markdown.
+
+    Both are rendered by libraries that take quadratic time for a long line of code, and for some
+    markdown. So long markdown is shown as plain text, which takes linear time.
+    """
+    if code:
+        return "\n".join(line[:SHOWN_LINE] for line in text.split("\n"))[:SHOWN_CODE]
+    if not _is_long(text):
+        return harmless(text)
+    pieces = SHOWN_PICTURE.split(text)
+    return "\n\n".join(piece if number % 2 else fenced(piece, "text")
+                       for number, piece in enumerate(pieces) if piece.strip())
+
+
+def _is_long(markdown: str) -> bool:
+    return len(PICTURE.sub("", markdown)) > SHOWN_TEXT
+
+
+def fenced(text: str, language: str) -> str:
+    """A text as a block of code in markdown, whatever backticks it holds."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def harmless(markdown: str) -> str:
     """A student's markdown without HTML and links: formgrader renders it as it is.
 
-    A picture that is whole within the text stays: it asks nobody for anything.
+    A picture that is whole within the text stays: it asks nobody for anything. So do the tags of
+    the folded checklist that stands below a question.
     """
-    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", markdown).replace("]:", "] :")
+    text = re.sub(rf"<(?=[a-zA-Z/!?])(?!{CHECKLIST_TAG})", "&lt;", markdown).replace("]:", "] :")
     return re.sub(rf"\]\((?!{_PICTURE}\))", "] (", text)

@@ -8,7 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from grading import NOTEBOOKS
-from grading.handed_in import Cell, read_cells
+from grading.handed_in import Cell, fenced, read_cells
 from lib import CourseError
 
 DEFINED = re.compile(r"^(?:async )?(?:def|class) +(\w+)|^(\w+) *=[^=]", re.MULTILINE)
@@ -127,11 +127,13 @@ def fill(places: list[Slot], cells: list[Cell]) -> tuple[list[Filled], list[str]
     copies: dict[str, list[tuple[Cell, str]]] = {name: [] for name in owned}
     below: dict[str, list[Cell]] = {name: [] for name in owned}
     at_home = {home for home, _ in homes}
+    solved = set()  # those that have a copy that is no stub
     here = 0
     for cell, (home, how) in zip(cells, homes, strict=True):
-        if home and (how == "id" or home not in with_id or all(
-                _is(c, owned[home].slot) for c, _ in copies[home])):
+        if home and (how == "id" or home not in with_id or home not in solved):
             copies[home].append((cell, how))
+            if not _is(cell, owned[home].slot):
+                solved.add(home)
             here = place_of[home]
             continue
         same = known.get(cell.source.strip())
@@ -164,10 +166,7 @@ def _question(places: list[Slot], here: int, at_home: set) -> str | None:
 
 def _shown(cell: Cell) -> str:
     """A cell below a question as a part of its answer, which is markdown."""
-    if cell.kind != "code":
-        return cell.source
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", cell.source))])
-    return f"{fence}python\n{cell.source}\n{fence}"
+    return cell.source if cell.kind != "code" else fenced(cell.source, "python")
 
 
 def _is(cell: Cell, slot: Slot) -> bool:

@@ -1,9 +1,12 @@
 """Nothing written is lost: cells below a question, pictures, and what had to be cut."""
 
 import json
+import time
 
 import nbformat
 import pytest
+from nbconvert.filters.highlight import Highlight2HTML
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from grading import NOTEBOOKS, handed_in, submission
 
@@ -99,6 +102,45 @@ def test_pictures_do_not_count_as_text_and_a_cut_is_told():
 
 @pytest.mark.parametrize("text", ["![x](http://x/y.png)", "[x](javascript:alert(1))",
                                   "![x](data:text/html;base64,QQ==)", "<img src=x>",
+                                  "<details open onclick=x>", "<li/onclick=x>", "<ul\n>",
                                   f"![x]({PNG} onload)", f"[x]: {PNG}"])
 def test_other_links_are_still_taken_apart(text):
     assert handed_in.harmless(text) != text
+
+
+@pytest.mark.parametrize("unit", ["a.", "a.b", "x = 1\n", "(", "\\"])
+def test_code_is_highlighted_within_a_second(unit):
+    """Pygments takes quadratic time for a.a.a.a on one line: minutes for a cell's 200,000."""
+    text = (unit * handed_in.CELL_LIMIT)[:handed_in.CELL_LIMIT]
+    start = time.process_time()
+    Highlight2HTML()(handed_in.shown(text, code=True))
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("unit", [r"\\(", "*a", "~~", "![", "# a\n", "- ", "$", "`", "<a", "a\n"])
+def test_markdown_is_rendered_within_a_second(unit):
+    for length in handed_in.SHOWN_TEXT, handed_in.CELL_LIMIT:
+        text = (unit * length)[:length]
+        start = time.process_time()
+        html = markdown2html_mistune(handed_in.shown(text, code=False))
+        assert time.process_time() - start < 1
+    assert html.count("<pre>") == 1, "the long one is plain text, whatever it holds"
+
+
+def test_what_is_shown_otherwise_is_told_and_pictures_stay():
+    """A screenshot is longer than any text: it was once cut with the text's limit."""
+    essay = "An honest word. " * 1000
+    answer = f"{essay}\n![t]({PNG[:-1]}{'A' * 3 * handed_in.CELL_LIMIT})\nThe end."
+    kept, told = handed_in.kept(answer, code=False)
+    assert kept == answer and "plain text" in told
+    html = markdown2html_mistune(handed_in.shown(kept, code=False))
+    assert html.count("<img") == 1 and essay.strip() in html and "The end." in html
+    assert handed_in.kept("x = 1", code=True) == ("x = 1", "")
+    assert "all of it was graded" in handed_in.kept("x = 1\n" * 10_000, code=True)[1]
+    assert handed_in.kept("Short.", code=False) == ("Short.", "")
+
+
+def test_a_folded_checklist_stays_folded():
+    text = ("<details><summary>Compare your answer</summary><ul><li>Is there a figure?</li></ul>"
+            "</details>")
+    assert handed_in.harmless(text) == text
