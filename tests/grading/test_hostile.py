@@ -117,12 +117,13 @@ def grade(template, tmp_path, monkeypatch, capsys):
         kept = [course / "source", course / "release", Path("lib"), Path("solutions"),
                 Path("grading")]
         before = tree(*kept)
-        assert main(["autograde", CHAPTER, "--course", str(course), "--workers", "1"]) == 0
+        code = main(["autograde", CHAPTER, "--course", str(course), "--workers", "1"])
+        report, problems = capsys.readouterr()
+        assert code == 0, report + problems
         feedback(course, CHAPTER)
         assert tree(*kept) == before, "files of the course are as they were"
         assert left == [], "no process outlives its submission"
         assert not Path("/tmp/owned").exists()
-        report = capsys.readouterr().out
         assert Seen(course, "a", report).points == Seen(course, "c", report).points == 60, report
         return {case: Seen(course, student, report) for student, case in students.items()}
     return graded
