@@ -20,8 +20,8 @@ STEPS, SAVE = 4, 2
 FLAGS = ["--max-steps", str(STEPS), "--save-steps", str(SAVE), "--batch-size", "4",
          "--accumulation", "4", "--num-generations", "4", "--max-completion-length", "12",
          "--kl-type", "forward", "--beta", "0.1", "--seed", "3"]
-LAUNCHERS = {
-    "accelerate": ["accelerate.commands.launch", "--cpu", "--num_processes", "2",
+LAUNCHERS = {  # --multi_gpu: accelerate's word for several processes; with --cpu it starts one
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
                    "--num_machines", "1", "--main_process_port", "0", "--dynamo_backend", "no",
                    "--mixed_precision", "no"],
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
@@ -59,7 +59,6 @@ def assert_equal(run_dir, alone):
     for mine, other in both:
         for key, value in other.items():
             rel = 0.05 if key in BY_PASS else 1e-3
-            print(mine["step"], key, mine[key], value)
             assert mine[key] == pytest.approx(value, rel=rel, abs=2e-5), (mine["step"], key)
     for name in (runs.SAMPLES, runs.PROBES):
         told = [[(row["step"], row["prompt"], row["completion"])
@@ -76,6 +75,7 @@ def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, solved_note
     assert done.stdout.count("reward variance") == 1 and done.stdout.count(f"{STEPS} steps") == 1
     assert_equal(run_dir, alone)
     assert runs.is_complete(run_dir / f"checkpoint-{SAVE}")
+    assert (run_dir / f"checkpoint-{SAVE}" / "rng_state_1.pth").exists(), "there were two"
     shutil.rmtree(run_dir / f"checkpoint-{STEPS}")
     shutil.rmtree(run_dir / runs.POLICY)
     (run_dir / runs.FINAL).unlink()
