@@ -15,6 +15,7 @@ from lib import CourseError, runs, training
 from lib.__main__ import main
 from lib.files import read_json
 from lib.tasks.sentiment import SentimentTask
+from lib.tiny.corpus import openings
 
 STEPS, SAVE = 4, 2
 FLAGS = ["--max-steps", str(STEPS), "--save-steps", str(SAVE), "--batch-size", "4",
@@ -29,9 +30,14 @@ LAUNCHERS = {  # --multi_gpu: accelerate's word for several processes; with --cp
 BY_PASS = ("entropy", "kl")
 
 
-def command(run_dir, notebook, *extra):
-    return ["train", "sentiment", *FLAGS, "--output-dir", str(run_dir), "--answers",
-            str(notebook), *extra]
+@pytest.fixture(scope="module")
+def command(tmp_path_factory, solved_notebook):
+    """A folder, and further flags -> the command; few prompts, so that validations are short."""
+    prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    prompts.write_text("\n".join(openings()[::8]))
+    return lambda run_dir, *extra: [
+        "train", "sentiment", *FLAGS, "--prompts", str(prompts), "--answers", str(solved_notebook),
+        "--output-dir", str(run_dir), *extra]
 
 
 def launched(how, *args):
@@ -43,9 +49,9 @@ def launched(how, *args):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, solved_notebook):
+def alone(tmp_path_factory, command):
     run_dir = tmp_path_factory.mktemp("runs") / "alone"
-    assert main(command(run_dir, solved_notebook)) == 0
+    assert main(command(run_dir)) == 0
     return run_dir
 
 
@@ -67,10 +73,10 @@ def assert_equal(run_dir, alone):
     assert {path.name for path in run_dir.iterdir()} == {path.name for path in alone.iterdir()}
 
 
-def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, solved_notebook):
+def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, command):
     """Begun with one launcher, resumed with the other."""
     run_dir = tmp_path / "run"
-    done = launched("accelerate", *command(run_dir, solved_notebook))
+    done = launched("accelerate", *command(run_dir))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("reward variance") == 1 and done.stdout.count(f"{STEPS} steps") == 1
     assert_equal(run_dir, alone)
@@ -79,8 +85,7 @@ def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, solved_note
     shutil.rmtree(run_dir / f"checkpoint-{STEPS}")
     shutil.rmtree(run_dir / runs.POLICY)
     (run_dir / runs.FINAL).unlink()
-    done = launched("torchrun", *command(run_dir, solved_notebook,
-                                         "--resume-from-checkpoint", "auto"))
+    done = launched("torchrun", *command(run_dir, "--resume-from-checkpoint", "auto"))
     assert done.returncode == 0, done.stderr
     assert_equal(run_dir, alone)
 
