@@ -259,8 +259,8 @@ predict(
          "My own share of the mean is 1/G, so r - m is (G - 1) / G times the "
          "unbiased difference: the same factor for every draw.",
      "it points somewhere else":
-         "That takes a factor that differs from group to group, as the division "
-         "by the spread does."},
+         "That takes a factor that differs from group to group, as the "
+         "division by the spread does."},
     right="it keeps its direction and gets shorter")
 
 # %%
@@ -461,12 +461,13 @@ plots.show(plots.panels({
 
 # %%
 predict(
-    "A policy is right once in a thousand tries (p = 0.001). How many groups of "
-    "16 teach it nothing?",
+    "A policy is right once in a thousand tries (p = 0.001). How many groups "
+    "of 16 teach it nothing?",
     {"about half":
          "A group of 16 sees a hit only once in some 60 groups.",
      "about 85 %":
-         "That is so at a hit rate of one in a hundred: 0.99 to the power of 16.",
+         "That is so at a hit rate of one in a hundred: 0.99 to the power of "
+         "16.",
      "about 98 %":
          "A group is dead if all 16 miss: 0.999 to the power of 16 is 0.984."},
     right="about 98 %")
@@ -1259,14 +1260,14 @@ predict(
     "The reward will rise over these 30 steps. What does the loss do, with "
     'loss_type="grpo" and beta = 0.2?',
     {"it falls, as losses do":
-         "It would if it measured the reward. But the advantages of a group add "
-         "up to 0, however good the group is.",
+         "It would if it measured the reward. But the advantages of a group "
+         "add up to 0, however good the group is.",
      "it stays at 0":
-         "That is its first part, the surrogate: advantages add up to 0. The KL "
-         "term comes on top.",
+         "That is its first part, the surrogate: advantages add up to 0. The "
+         "KL term comes on top.",
      "it begins at 0 and rises":
-         "The surrogate is 0 on fresh samples, and what is left is beta times the "
-         "KL, which grows as the policy leaves the reference."},
+         "The surrogate is 0 on fresh samples, and what is left is beta times "
+         "the KL, which grows as the policy leaves the reference."},
     right="it begins at 0 and rises")
 
 # %%
