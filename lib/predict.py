@@ -11,14 +11,16 @@ from IPython.display import display
 
 from lib import CourseError, is_autograding
 
-# The widget's own style cuts a long question off, and puts a long answer on the next one.
+# The widgets' own style cuts a long question off, leaves no room for long answers, and puts the
+# buttons behind them.
 STYLE = """<style>
 .prediction .widget-radio { flex-flow: column; width: 100%; }
-.prediction .widget-radio > .widget-label { width: 100%; text-align: left; white-space: normal;
-  height: auto; line-height: 1.5; font-weight: bold; }
-.prediction .widget-radio-box label { height: auto; line-height: 1.5; white-space: normal;
-  display: flex; align-items: baseline; }
-.prediction .widget-radio-box input { flex: none; }
+.prediction .widget-radio > .widget-label { width: 100%; height: auto; text-align: left;
+  white-space: normal; overflow-wrap: anywhere; font-weight: bold; }
+.prediction .widget-radio-box { margin: 0 !important; }
+.prediction .widget-radio-box label { display: flex; align-items: start; height: auto;
+  line-height: 1.5; white-space: normal; }
+.prediction .widget-radio-box input { order: -1; flex: none; margin: 2px 8px 0 0; }
 .prediction .widget-html-content { white-space: normal; line-height: 1.5; }
 </style>"""
 
