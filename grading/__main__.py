@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import zipfile
 from datetime import datetime
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def build_parser() -> Parser:
     faults = verbs.add_parser("faults", help="which planted faults do the hidden tests catch?")
     faults.add_argument("chapter", nargs="*", help="default: all that have a fault bank")
     verbs.add_parser("timings", help="execute the chapters, write what each section costs")
+    verbs.add_parser("pictures", help="draw the pictures of README and home page anew")
     build = verbs.add_parser("site", help="the walk-through as a static site")
     build.add_argument("--out", type=Path, default=ROOT / "site")
     build.add_argument("--without-answers", action="store_true",
@@ -75,11 +77,12 @@ def run_release(args) -> None:
 
 
 def run_selfcheck(args) -> None:
-    from grading.release import problems
+    from grading import chapters
+    from grading.release import first_of, problems
 
     if found := problems():
-        raise CourseError("; ".join(found))
-    print("the released notebooks are fresh and hold no answer")
+        raise CourseError(first_of(found))
+    print(f"all {len(chapters())} chapters are released, fresh, and hold no answer")
 
 
 def run_autograde(args) -> None:
@@ -151,6 +154,13 @@ def run_timings(args) -> None:
     print(timings())
 
 
+def run_pictures(args) -> None:
+    from grading.pictures import pictures
+
+    for path in pictures():
+        print(path)
+
+
 def run_site(args) -> None:
     from grading.walkthrough import site
 
@@ -160,7 +170,9 @@ def run_site(args) -> None:
 def run_bundle(args) -> None:
     from grading.bundle import bundle
 
-    print(bundle(args.audience, args.out))
+    path = bundle(args.audience, args.out)
+    with zipfile.ZipFile(path) as zipped:
+        print(f"{path}: {len(zipped.namelist())} files for the {args.audience}")
 
 
 def run_demo(args) -> None:
@@ -171,7 +183,8 @@ def run_demo(args) -> None:
 
 RUN = {"release": run_release, "selfcheck": run_selfcheck, "autograde": run_autograde,
        "doctor": run_doctor, "feedback": run_feedback, "collect": run_collect,
-       "export": run_export, "faults": run_faults, "timings": run_timings, "site": run_site,
+       "export": run_export, "faults": run_faults, "timings": run_timings,
+       "pictures": run_pictures, "site": run_site,
        "bundle": run_bundle, "demo": run_demo}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError
 from tqdm.auto import tqdm
 
-from grading import grade, handed_in
+from grading import grade, handed_in, late
 from grading.gradebook import Grader, Result, submitted
 from grading.handed_in import HandedIn
 from lib import CourseError
@@ -166,9 +166,8 @@ def report(results: list[Result]) -> str:
     for result in results:
         got, possible = result.total
         lines.append(f"{handed_in.one_line(result.student)}: " + (result.problem or (
-            f"{got:g} of {possible:g} points"
-            + f", {result.late:g} of them lost for being late" * bool(result.late)
-            + f"; {result.manual:g} more are graded by hand")))
+            f"{late.reckoning(got, result.late, possible)} points"
+            f"; {result.manual:g} more are graded by hand")))
         lines += [f"    {name}: {score:g} of {best:g}"
                   + (f", {handed_in.one_line(result.messages[name])}"
                      if name in result.messages else "")

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from grading import ROOT, chapters
-from grading.release import problems, whole_answers
+from grading.release import first_of, problems, whole_answers
 from lib import CourseError
 from lib.files import atomic
 
@@ -46,11 +46,11 @@ def bundle(audience: str, out: Path | None = None) -> Path:
     wrong = problems()
     if audience == "student":
         files = [path for path in files if str(path).startswith(STUDENT)]
-        wrong += [f"{path} holds an answer of {chapter}: {answer}" for path in files
+        wrong += [f"{path} holds an answer of {chapter}: {answer[:60]}" for path in files
                   for chapter in chapters() for answer in whole_answers(
                       (ROOT / path).read_text(encoding="utf-8", errors="replace"), chapter)]
     if wrong:
-        raise CourseError("; ".join(wrong))
+        raise CourseError(first_of(wrong))
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped:
         for path in files:
             member = zipfile.ZipInfo(f"{FOLDER}/{path}", MOMENT)

@@ -11,7 +11,7 @@ import io
 import re
 from pathlib import Path
 
-from grading import handed_in
+from grading import handed_in, late
 from grading.gradebook import Grader
 from lib import CourseError
 
@@ -55,9 +55,10 @@ def _row(grader: Grader, student) -> dict:
     row["max"] = notebook.max_score
     if problem and all(grade.manual_score is None for grade in notebook.grades):
         return row | {"remark": f"not graded: {problem}"}
-    late = grader.penalty(notebook)
-    return row | {"score": notebook.score - late, "late": late,
-                  "by_hand": notebook.needs_manual_grade}
+    lost = grader.penalty(notebook)
+    return row | {"score": notebook.score - lost, "late": lost,
+                  "by_hand": notebook.needs_manual_grade,
+                  "remark": lost and late.reckoning(notebook.score, lost, notebook.max_score)}
 
 
 def _cell(value) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from grading import handed_in
+from grading import handed_in, late
 from grading.gradebook import Grader, submitted
 from lib import CourseError
 from lib.files import write_json, write_text
@@ -33,8 +33,8 @@ td:first-child, td.points { white-space: nowrap }
 td.points { text-align: right }
 </style>
 <h1>{{ assignment }}</h1>
-<p>{{ student }}: <strong>{{ "%g" % score }} of {{ "%g" % max_score }} points</strong>
-{%- if late_penalty %}, {{ "%g" % late_penalty }} of them lost for being late{% endif %}
+<p>{{ student }}: <strong>
+{{- reckoning(score + late_penalty, late_penalty, max_score) }} points</strong>
 {%- if waiting %}; still to be graded by hand: {{ waiting }}{% endif %}.</p>
 {% if problem %}<p>Nothing could be graded: {{ problem }}.</p>{% endif %}
 <table>
@@ -63,7 +63,7 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
             if content is None:
                 continue  # not graded yet
             page = course / "feedback" / student / assignment / f"{assignment}.html"
-            write_text(page, PAGE.render(content))
+            write_text(page, PAGE.render(content, reckoning=late.reckoning))
             write_json(page.with_suffix(".json"), content)
             for name in EXCHANGE:
                 with contextlib.suppress(CourseError):  # not handed in through the exchange

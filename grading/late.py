@@ -57,6 +57,11 @@ def percent(course: Path, assignment: str, given: float | None = None) -> float:
     return given
 
 
+def reckoning(got: float, lost: float, possible: float) -> str:
+    """How a score comes about: "50 - 5 late = 45 of 80"."""
+    return f"{got:g} - {lost:g} late = " * bool(lost) + f"{got - lost:g} of {possible:g}"
+
+
 def penalty(plugin, student: str, score: float, seconds: float, percent: float) -> float:
     """Points lost: what the course's nbgrader plugin takes, and percent for each day begun."""
     if seconds <= 0:

@@ -23,6 +23,7 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import GenerateAssignment
 from nbgrader.preprocessors import ClearSolutions
 from PIL import Image, ImageChops, ImageStat
+from PIL.PngImagePlugin import PngInfo
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -159,6 +160,8 @@ def source_notebook(chapter: str) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.source = "\n".join(re.sub(r"^# (?=[%!])", "", line)
                                     for line in cell.source.split("\n"))
+            if cell.source.startswith("predict("):  # its source tells the answer
+                cell.metadata |= FOLDED
     notebook.cells[1:1] = first_cells(chapter)
     if chapter in chapters():
         notebook.cells += last_cells(chapter)
@@ -187,15 +190,18 @@ def exercises_file() -> str:
     return json.dumps({chapter: exercises(chapter) for chapter in chapters()}, indent=1) + "\n"
 
 
-def draw_loop() -> None:
-    """Draw the loop's picture anew where it looks otherwise than the one that is kept.
+def keep(path: Path, data: bytes, alt: str) -> Path:
+    """Put a PNG, few colours, its text inside, where the one that is kept looks otherwise.
 
     Its bytes are kept, not made at each release: they depend on the version of zlib.
     """
-    new = Image.open(io.BytesIO(plots.png(plots.loop()))).convert("RGB").quantize(48)
-    if not LOOP.exists() or not alike(Image.open(LOOP), new):
-        with atomic(LOOP) as temporary:
-            new.save(temporary, "png", optimize=True)
+    new = Image.open(io.BytesIO(data)).convert("RGB").quantize(128)
+    if not path.exists() or not alike(Image.open(path), new):
+        told = PngInfo()
+        told.add_itxt("Description", alt)
+        with atomic(path) as temporary:
+            new.save(temporary, "png", optimize=True, pnginfo=told)
+    return path
 
 
 def alike(one: Image.Image, other: Image.Image) -> bool:
@@ -287,7 +293,7 @@ def release(course: Path, only: list[str] | None = None, overwrite: bool = False
     NOTEBOOKS.mkdir(exist_ok=True)
     written = []
     if not only:
-        draw_loop()
+        keep(LOOP, plots.png(plots.loop()), plots.loop().alt)
         for path, text in made_files().items():
             write_text(path, text)
     for name in () if only else pages():
@@ -363,3 +369,8 @@ def problems(released: Path = NOTEBOOKS) -> list[str]:
         found += [f"{path}: holds a line of a solution or hidden test: {line}"
                   for chapter in chapters() for line in leaks(text, chapter)]
     return found
+
+
+def first_of(found: list[str]) -> str:
+    """What is wrong in one sentence, however much of it there is."""
+    return f"{len(found)} thing{'s' * (len(found) > 1)} to mend, the first: {found[0]}"

@@ -40,6 +40,7 @@ import torch
 
 from lib import evaluation, is_autograding, models, plots, preflight
 from lib.checks import grpo as checks
+from lib.predict import predict
 from lib.progress import progress
 from lib.rollout import sampled_rows
 from lib.scoring import get_star_probs, use_scorer
@@ -249,6 +250,20 @@ for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4)):
 # makes no difference. On the right the **mean** of the estimates for G = 4 beside the exact gradient.
 
 # %%
+predict(
+    "The group's mean holds my own reward, so it depends on my action. What "
+    "does that do to the mean of the estimates?",
+    {"nothing: it meets the exact gradient":
+         "That holds for the mean of the others, which cannot know my draw.",
+     "it keeps its direction and gets shorter":
+         "My own share of the mean is 1/G, so r - m is (G - 1) / G times the "
+         "unbiased difference: the same factor for every draw.",
+     "it points somewhere else":
+         "That takes a factor that differs from group to group, as the "
+         "division by the spread does."},
+    right="it keeps its direction and gets shorter")
+
+# %%
 BANDIT = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0, -1.5])
 WORTH = torch.tensor([3.2, 3.0, 3.6, 2.6, 3.4, 7.0])
 EXACT = BANDIT.softmax(0) * (WORTH - (BANDIT.softmax(0) * WORTH).sum())
@@ -443,6 +458,19 @@ plots.show(plots.panels({
 # If all rewards of a group are equal, its advantages are zero and it teaches nothing about the reward:
 # a **dead** or **tied group**. Take a reward that is 1 with probability p and else 0. What share of groups is dead?
 # Your function answers, on 2,000 sampled groups for each point.
+
+# %%
+predict(
+    "A policy is right once in a thousand tries (p = 0.001). How many groups "
+    "of 16 teach it nothing?",
+    {"about half":
+         "A group of 16 sees a hit only once in some 60 groups.",
+     "about 85 %":
+         "That is so at a hit rate of one in a hundred: 0.99 to the power of "
+         "16.",
+     "about 98 %":
+         "A group is dead if all 16 miss: 0.999 to the power of 16 is 0.984."},
+    right="about 98 %")
 
 # %%
 def sampled_groups(p, size, n=2000):
@@ -1228,6 +1256,21 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
 # prompts come in another order, so the curves are not the same; they should be of the same kind.
 
 # %%
+predict(
+    "The reward will rise over these 30 steps. What does the loss do, with "
+    'loss_type="grpo" and beta = 0.2?',
+    {"it falls, as losses do":
+         "It would if it measured the reward. But the advantages of a group "
+         "add up to 0, however good the group is.",
+     "it stays at 0":
+         "That is its first part, the surrogate: advantages add up to 0. The "
+         "KL term comes on top.",
+     "it begins at 0 and rises":
+         "The surrogate is 0 on fresh samples, and what is left is beta times "
+         "the KL, which grows as the policy leaves the reference."},
+    right="it begins at 0 and rises")
+
+# %%
 if not is_autograding():
     HISTORY["your loop"] = my_grpo()
     run = experiment("chapter2_trl", {"sentiment_reward": five_stars}, beta=0.2,
@@ -1381,6 +1424,15 @@ if not is_autograding():
 # then slowly rising values. Its owner wants to stop it. What do you tell them, and which
 # figures do you ask for?
 #
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Did you say which part of the loss is 0 at first, and why it is exactly 0?
+# - Did you name what makes it rise, and whether that is good or bad news?
+# - Would your figures tell a run that learns from one that does not?
+# - Would they tell a run that is really broken from this one?
+#
+# </details>
+#
 # ### BEGIN SOLUTION
 # On fresh samples the ratio is 1 and the advantages of a group add up to 0, so the loss is beta
 # times the KL: 0 at first, rising as the policy leaves the reference. It is no measure of
@@ -1397,6 +1449,14 @@ if not is_autograding():
 # tries. What does your plot say about groups of 8? Name two remedies that help and one that
 # only looks as if it did.
 #
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Did you read the share of dead groups off your own plot or output?
+# - Does each of your remedies make a spread within a group more likely? By what?
+# - Did you say why the third one only looks like help, although the dead groups are gone?
+#
+# </details>
+#
 # ### BEGIN SOLUTION
 # About 99 % of the groups are dead; a larger learning rate multiplies zero. Help: easier
 # prompts first, partial credit, few-shot examples in the prompt, supervised warm-up, sampling
@@ -1411,6 +1471,15 @@ if not is_autograding():
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # **Question 3.** A colleague adds `beta * (logps - ref_logps)` to the token loss "because k1 is
 # the unbiased estimator". What happens to the policy, and why does the logged KL look right?
+#
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Did you keep value and gradient of the estimate apart?
+# - Did you work out the mean of its gradient on tokens that the policy itself drew?
+# - Does your answer explain why nobody sees it in the log?
+# - Did you say what to put in its place?
+#
+# </details>
 #
 # ### BEGIN SOLUTION
 # The value is an unbiased estimate, so the logged KL is right. But on fixed samples its
@@ -1427,6 +1496,15 @@ if not is_autograding():
 # **Question 4.** With which `loss_type` does a wrong answer of 400 tokens cost the policy as
 # much as a wrong answer of 40, and what will the policy learn from that?
 #
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Did you write down the weight of one token in a completion of 40 and of 400?
+# - Did you check all four variants, not only the one you chose?
+# - Did you follow the push to what the policy will do more of, for wrong answers and for right
+#   ones?
+#
+# </details>
+#
 # ### BEGIN SOLUTION
 # With grpo: every completion has the same weight, so each token of the long wrong one is pushed
 # down ten times less. Being wrong at length becomes cheap, and wrong answers grow longer. The
@@ -1438,6 +1516,15 @@ if not is_autograding():
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q5", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # **Question 5.** What do your five seeds say about G = 4 and about G = 16, each against G = 8?
 # What could somebody have published with one seed?
+#
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Did you quote mean difference and interval for both group sizes?
+# - Does each conclusion say no more than its interval allows?
+# - Did you look at single seeds: could they have been quoted for the opposite?
+# - What else differed between the groups besides G?
+#
+# </details>
 #
 # ### BEGIN SOLUTION
 # Answers quote mean difference and interval and draw the conclusion that the interval allows:

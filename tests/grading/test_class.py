@@ -245,13 +245,14 @@ def test_late_work_and_the_table_of_grades(tmp_path, capsys):
     capsys.readouterr()
     assert main(["autograde", CHAPTER, *course, "--workers", "1", "--late-percent", "10"]) == 0
     said = capsys.readouterr().out
-    assert "jdoe: 60 of 60 points, 6 of them lost for being late; 20 more" in said
+    assert "jdoe: 60 - 6 late = 54 of 60 points; 20 more" in said
     assert "bs: 60 of 60 points; 20 more" in said
     assert main(["feedback", CHAPTER, *course]) == 0
     page = (tmp_path / "feedback" / "jdoe" / CHAPTER / f"{CHAPTER}.html").read_text()
-    assert "54 of 80 points" in page and "6 of them lost for being late" in page
+    assert "jdoe: <strong>60 - 6 late = 54 of 80 points</strong>" in page
     capsys.readouterr()
-    for form, columns in {"plain": {"student": "jdoe", "score": "54", "late_penalty": "6"},
+    for form, columns in {"plain": {"student": "jdoe", "score": "54", "late_penalty": "6",
+                                    "remark": "60 - 6 late = 54 of 80"},
                           "canvas": {"ID": "123", "Section": "", CHAPTER: "54",
                                      "Student": "Doe, Jane"},
                           "moodle": {"Email address": "jane@x.org"}}.items():
