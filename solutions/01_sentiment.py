@@ -45,6 +45,7 @@ import torch
 
 from lib import evaluation, models, plots, preflight, widgets
 from lib.checks import sentiment as checks
+from lib.predict import predict
 from lib.rollout import sampled_rows
 from lib.scoring import get_sentiment_scores, get_star_probs, use_scorer
 from lib.tasks import sentiment
@@ -437,6 +438,20 @@ judge(seed=1)  # other seeds draw other rewards
 # completions (8 prompts, groups of 8), scores them, and takes one optimizer step. On two CPU
 # cores 40 steps take less than a minute. The picture is redrawn while it trains; *Stop training* (or the
 # kernel's own stop) ends the run after its step, with all its files written.
+#
+# Before a run, say what you expect. It costs a click, nobody counts, and a wrong guess is
+# remembered better than a right sentence.
+
+# %%
+predict("Forty steps with your reward and nothing that holds the policy back. What will its reviews "
+        "be like?", {
+            "Good reviews, and more alike than before":
+                "For a while they are. But nothing in the reward says where to stop.",
+            "Piles of praise that hardly end":
+                "More praise is more evidence for the classifier, and ending early earns nothing.",
+            "Much as before: 40 steps are too few":
+                "Each step compares 64 reviews, and the score is near 1 long before the last step."},
+        right="Piles of praise that hardly end")
 
 # %%
 STEPS = 40
@@ -782,6 +797,31 @@ widgets.kl_slider(base["rows"])
 # KL with what the runs reach.
 
 # %%
+predict("beta falls from 0.8 to 0.2, and then from 0.2 to 0.05: the policy may go further from the "
+        "reference each time. Where does it gain more score?", {
+            "From 0.8 to 0.2":
+                "The score has a ceiling, and beta 0.2 is nearly there.",
+            "From 0.2 to 0.05":
+                "There is next to no score left to gain: beta 0.2 is nearly at the ceiling.",
+            "Alike: each step divides beta by four":
+                "The KL goes on rising, but the score has a ceiling, and beta 0.2 is nearly there."},
+        right="From 0.8 to 0.2")
+
+# %%
+predict("The bonus and the penalty pay for text that the reference finds likely. Compared with the "
+        "base policy, what will their reviews be?", {
+            "Less surprising for the reference, and less varied":
+                "The most likely text is a stock phrase, and nothing in the two terms pays for "
+                "variety.",
+            "More surprising for the reference: the reward pulls them away":
+                "It pulls towards praise, and the term chooses among all praise what the reference "
+                "finds likely.",
+            "As varied as the base's: they stay near the reference":
+                "Likely under the reference is not near the reference: a policy that says one "
+                "likely thing again and again is far away from it."},
+        right="Less surprising for the reference, and less varied")
+
+# %%
 mine = {function.__name__: function for function in (
     sentiment_reward, exponential_shaping, forward_kl_bonus,
     backward_kl_penalty)}
@@ -852,6 +892,12 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # **Question 1.** How did the policy without KL get its score? Which detectors saw it, and which
 # did not? Quote a sample.
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say why the classifier rates such text so high, not only that it does?</li>
+# <li>Do I name a detector that saw it and one that did not, each with its figure before and after?</li>
+# <li>Do I quote a sample, and say what in it shows the mechanism?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # It piles up praise, often without ending: the classifier weighs evidence and has never seen
 # such text. Reference perplexity rises by an order of magnitude or more and the
@@ -866,6 +912,13 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 2.** The forward bonus and the backward penalty keep reference perplexity low.
 # Compare their distinct-2 with that of the `beta 0.2` run. What is missing from the two terms?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I compare both terms with the <code>beta 0.2</code> run, with intervals and not by eye?</li>
+# <li>Do I write the divergence as two expectations, and say which of them the terms leave out?</li>
+# <li>Do I say what perplexity alone would have made me believe?</li>
+# <li>Have I thought of what happens to a term in the reward once all scores of a group are alike?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # Both push towards text that the reference finds likely, so perplexity falls, even below the
@@ -882,6 +935,13 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # **Question 3.** Somebody shapes the reward as `10 * score + 3` and reports faster learning.
 # What do you expect with group-normalised advantages, and what else may explain the report?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say what the mean and what the standard deviation take out of <code>10 * score + 3</code>?</li>
+# <li>Did I try it with <code>same_advantages</code>?</li>
+# <li>Do I name an explanation that would make the report true, and how I would test for it?</li>
+# <li>Do I say what I would want to see before I believe a difference between two runs?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # Nothing changes but for the small epsilon in the denominator: mean and standard deviation
 # remove shift and scale. Other explanations: another seed (noise), a KL term in the reward
@@ -895,6 +955,13 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 4.** Where on the frontier would you stop, and why? What would you measure before
 # giving this policy to users?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I name one point, with its score and its KL?</li>
+# <li>Do I say what the next point costs, and what it brings?</li>
+# <li>Is my measure one that the training did not see?</li>
+# <li>Do I say how many seeds stand behind my choice?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # A point with nearly the full score at little KL, such as beta 0.2: beyond it a large

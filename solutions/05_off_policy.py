@@ -34,7 +34,7 @@
 # Every experiment comes twice. A short run with your functions takes seconds here. Behind it stand
 # the same runs at full length on **three seeds**, made by `python -m benchmarks.off_policy` with the
 # reference answers; the cells below draw them with their intervals. Before each you are asked what will happen.
-# Open the answer that you believe in: nobody counts.
+# Choose the answer that you believe in: nobody counts.
 
 # %%
 import statistics
@@ -43,6 +43,7 @@ import torch
 
 from lib import is_autograding, off_policy, plots, preflight
 from lib.checks import off_policy as checks
+from lib.predict import predict
 from lib.scoring import use_scorer
 from lib.tasks import sentiment
 
@@ -210,17 +211,19 @@ assert abs(float(_none)) < 1e-6, "0 where nothing counts"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: eight updates on each batch
-#
-# Without the clip, and without a KL term: what do eight updates do that one does not?
-#
-# <details><summary>They learn about as much as one update; the samples are the same</summary>No. The
-# score after six batches is far higher: a batch holds more information than one small step takes from
-# it.</details>
-# <details><summary>They learn faster, and the policy leaves the reference much further behind</summary>Yes.
-# How much further is what the clip decides.</details>
-# <details><summary>They make the score fall, because the samples are stale</summary>Not the score. What breaks is
-# what the score does not see.</details>
+# ### Eight updates on each batch
+
+# %%
+predict("Without the clip, and without a KL term: what do eight updates on a batch do that one does "
+        "not?", {
+            "They learn about as much as one update; the samples are the same":
+                "The score after six batches is far higher: a batch holds more information than one "
+                "small step takes from it.",
+            "They learn faster, and the policy goes much further from the reference":
+                "How much further is what the clip decides.",
+            "They make the score fall, because the samples are stale":
+                "The score rises. What breaks is what the score does not see."},
+        right="They learn faster, and the policy goes much further from the reference")
 
 # %%
 if not is_autograding():
@@ -384,16 +387,22 @@ for _level in ("token", "sequence"):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: same tokens, another policy
-#
-# A sampler draws at temperature 0.6, the policy is trained at 1. The text looks better that way. What happens
-# without a correction?
-#
-# <details><summary>Nothing: the ratio is 1, so the loss is right</summary>The ratio compares the policy with
-# itself. It is 1, and it does not know where the tokens come from.</details>
-# <details><summary>The gradient is that of another question</summary>Yes: it averages over what the
-# cold sampler says. Rare tokens are hardly drawn, so they are hardly ever compared.</details>
-#
+# ### Same tokens, another policy
+
+# %%
+predict("A sampler draws at temperature 0.6, the policy is trained at 1. The text looks better that "
+        "way. What happens without a correction?", {
+            "Nothing: the ratio is 1, so the loss is right":
+                "The ratio compares the policy with itself. It is 1, and it does not know where the "
+                "tokens come from.",
+            "The gradient is that of another question":
+                "It averages over what the cold sampler says. Rare tokens are hardly drawn, so they "
+                "are hardly ever compared.",
+            "The gradient points the right way and is noisier":
+                "Noise goes away with more samples, and this does not."},
+        right="The gradient is that of another question")
+
+# %% [markdown]
 # How different are two policies that ought to be the same? Below, one batch each of three samplers: the
 # policy itself, its weights rounded to eight bits, and the temperature.
 
@@ -537,19 +546,21 @@ assert [int(i) for i in select_alive(_small, 4, 2)[0]] == [0], "a small differen
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: an equal bill
+# ### An equal bill
 #
 # A strict reward: 1 where the classifier gives five stars more than 0.95, else 0. At first about
 # one group in three is alive. Two runs, 20,000 generated tokens each. One uses every batch of eight groups,
-# tied groups and all; the other goes on sampling until eight are alive. Which has the higher score when the
-# tokens are spent?
-#
-# <details><summary>Dynamic sampling: no update is wasted</summary>No update is, but many tokens are:
-# it makes about half as many updates.</details>
-# <details><summary>Every group: it makes more updates</summary>Yes, here. See below for what that
-# costs.</details>
-# <details><summary>The same: the live groups are the same</summary>They are nearly as many, but they are
-# spread over more updates.</details>
+# tied groups and all; the other goes on sampling until eight are alive.
+
+# %%
+predict("Which of the two has the higher score when the tokens are spent?", {
+    "Dynamic sampling: no update is wasted":
+        "No update is, but many tokens are: it makes about half as many updates.",
+    "Every group: it makes more updates":
+        "So it is here, on every seed. See below for what that costs.",
+    "The same: the live groups are the same":
+        "They are nearly as many, but they are spread over more updates."},
+    right="Every group: it makes more updates")
 
 # %%
 if not is_autograding():
@@ -699,19 +710,22 @@ assert abs(float(_far) - 1000) < 1e-2, "a margin of -1000 must not overflow"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: three uses of the same samples
+# ### Three uses of the same samples
 #
 # Each round the policy writes 64 reviews, eight a prompt. GRPO uses all of them, clipped at 0.2; *best of 8*
 # trains on the likelihood of the best; DPO on best against worst, with beta 0.1. Each makes four updates a round,
 # with the same learning rate.
-#
-# Which of the three has the best score after four rounds?
-#
-# <details><summary>GRPO: it uses all 64 samples, up and down</summary>It does, but its clip and its small
-# advantages keep the steps modest. It is not ahead in score.</details>
-# <details><summary>Best of 8, the plainest</summary>In score, yes or next to it, on every seed. Now look at what it
-# paid for it.</details>
-# <details><summary>DPO: pairs as far apart as can be</summary>About like GRPO here.</details>
+
+# %%
+predict("Which of the three has the best score after four rounds?", {
+    "GRPO: it uses all 64 samples, up and down":
+        "It does, but its clip and its small advantages keep the steps modest. It is not ahead in "
+        "score.",
+    "Best of 8, the plainest":
+        "In score it is ahead or next to it on every seed. Now look at what it paid for it.",
+    "DPO: pairs as far apart as can be":
+        "It is ahead by a hair on one seed of three, and behind on the other two."},
+    right="Best of 8, the plainest")
 
 # %%
 if not is_autograding():
@@ -759,6 +773,13 @@ ends("same_rollouts", "score", "kl")
 # **Question 1.** A colleague raises `num_iterations` from 1 to 8, switches the clip off "because it throws
 # gradient away", and reports a better score. What do you ask for, and what do you expect to see?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I ask for a figure that the training did not maximise?</li>
+# <li>Do I give score <em>and</em> KL of both runs, with their spread over seeds?</li>
+# <li>Do I say on which side, and for which sign of the advantage, the clip takes gradient away?</li>
+# <li>Would I have an answer for somebody who needs eight updates because sampling is dear?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # The KL to the reference, and samples. With the clip eight updates reach about the same score at about 5 nats;
 # without it the KL is ten times that and more on every seed, and the text is hacked. The score cannot tell: it is what is
@@ -771,6 +792,13 @@ ends("same_rollouts", "score", "kl")
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 2.** In a run with vLLM all ratios are 1, and yet the samples are not the policy's. Why does the ratio not
 # show it? Compare the two levels of `truncated_weights`: which is biased, and by what?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I name the two policies that the ratio compares, and the one that it leaves out?</li>
+# <li>Do I say for each level what it forgets, and what it costs?</li>
+# <li>Do I say what the cap does to the mean, and what to the noise?</li>
+# <li>Do I know a figure of a running training that would show the mismatch?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # The ratio compares the training policy now with the same policy a moment ago; the sampler does not occur in it.
@@ -785,6 +813,12 @@ ends("same_rollouts", "score", "kl")
 # **Question 3.** A paper shows score against *updates*, and dynamic sampling wins. What would the same runs show
 # against generated tokens, and when is each of the two axes the right one?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I give tokens and updates of both runs?</li>
+# <li>Do I compare the scores seed by seed, and at the same distance too?</li>
+# <li>Do I say for each axis a situation in which it is the bill that I pay?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # Each of its updates costs more tokens, so its curve is stretched; here it made about half as many updates for the same
 # tokens and ended lower on all three seeds; at less KL too, but at the same KL the other had the same score. Tokens (or hours) are right where generation is the bill;
@@ -797,6 +831,13 @@ ends("same_rollouts", "score", "kl")
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 4.** Why RL, and not fine-tuning on the good samples? Answer with the three curves, and name a case in which
 # you would take the simpler method.
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say what best of 8 does with the other seven, and GRPO with them?</li>
+# <li>Do I give score and KL together, with their spread over seeds?</li>
+# <li>Do I read the curves at the same distance, and not only at their ends?</li>
+# <li>Is my case for the simpler method one in which the difference does not matter?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # Not for speed: best of 8 reached 0.74 to 0.75 in four rounds, GRPO 0.65 to 0.74, at 3.2 to 4.2 nats against 1.4 to 2.3.
