@@ -507,11 +507,12 @@ if RUNS.get("no KL"):
 
 # %% [markdown]
 # Proxy and gold rise together, then part: the proxy goes on, gold falls to nothing. The best
-# policy of this run was somewhere in the middle, and the reward could not tell.
+# policy of this run was somewhere in the middle, and the reward could not tell. (What this section says of steps
+# and detectors is read from one seed. Another seed has other steps.)
 #
-# The first detector fires only when gold is well past its best. Each has its blind spot:
+# The first detector fires only when gold is past its best. Each has its blind spot:
 #
-# - **perplexity of the first token** even falls a little: the first word is still a fine adjective.
+# - **perplexity of the first token** hardly moves: the first word is still a fine adjective.
 #   What goes wrong goes wrong later.
 # - **reference perplexity** averages over tokens: a long likely text hides a few absurd joints.
 # - **self-ending share** sees the endless ones only.
@@ -853,8 +854,9 @@ if results:
 # `beta` 0.8 to 0.2 a few nats buy a lot of score; from 0.2 to 0.05 some more buy next to nothing.
 # The bonus and the penalty score like `beta` 0.2 at about twice its KL, although their perplexity
 # looks better than the base's: their entropy and distinct-2 give them away. The shaping shows no
-# gain in score here, at somewhat more KL. All of this is **one seed** a run. The large gaps would survive
-# another; that the shaping shows no gain, or which of two neighbours on the frontier is ahead, one seed cannot say.
+# gain in score here, at about the same KL. All of this is **one seed**
+# a run. The large gaps would survive another; that the shaping shows no gain, or which of two neighbours on the
+# frontier is ahead, one seed cannot say.
 #
 # Base against trained, with the recommended setting:
 
@@ -978,7 +980,7 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 #
 # - A reward model is a proxy. Optimised hard, it is wrong in places nobody had looked at.
 # - GRPO sees differences within a group, nothing else. Linear shaping does nothing.
-# - "Stay likely under the reference" is not "stay close to the reference".
+# - "Stay likely under the reference" is not "stay close to the reference" (one seed here, and the formula).
 # - One detector is not enough: perplexity is blind to a policy that repeats itself.
 #
 # Chapter 2 opens the box: you write GRPO itself, and check it against TRL.
