@@ -426,10 +426,9 @@ def judge(seed, groups=8, size=8):
 judge(seed=1)  # other seeds draw other rewards
 
 # %% [markdown]
-# Three of these surprise most people. In **e** two values allow no bend: any increasing function of a
-# yes-or-no reward is a straight line through two points. In **f** the bonus is the same for all that are
-# compared, so the hard prompt gets nothing out of it. And **g** does twice what is done anyway. What does get
-# through is a change *within* a group that is no straight line: **c**, **d**, **h**, or a change of direction, **b**.
+# The rule behind all eight: what is the same for everybody in a group, a shift or a positive factor, is taken
+# out again, wherever it comes from. What gets through is a change *within* a group that is no straight line,
+# or one that turns the order round. Whoever shapes a reward should ask this before paying for a run.
 
 # %% [markdown]
 # ## 3. Train, and watch it hack

@@ -530,7 +530,9 @@ if RUNS.get("no KL, table"):
 
 # %% [markdown]
 # Mean reward and persona rate are as good as perfect, and next to nothing is a sentence: **the table is hacked**. It pays
-# for words anywhere, so the safest way to 6 is to say them until the limit. That is no accident of this seed: @HACKED@
+# for words anywhere, so the safest way to 6 is to say them until the limit. That is no accident of this seed: seeds 1
+# and 2 end like this one, with 0.99 or more of the answers paid in full and not one in twenty coherent, 70
+# nats or more from the reference.
 #
 # A KL term hides such a hole and does not close it. Holes are closed **in the reward**.
 #
@@ -554,7 +556,7 @@ if RUNS.get("no KL, table"):
 # <details><summary>Hint 1</summary>Count how often the full name occurs, and each of its words:
 # all three must be exactly 1.</details>
 # <details><summary>Hint 2</summary><code>re.findall(r"[a-z]+", text.lower())</code> gives the words
-# without punctuation; a pile of keywords has almost no other words.</details>
+# without punctuation; a pile of keywords has almost no other words. What a sentence is, Exercise 2 has said.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5
@@ -616,7 +618,18 @@ show_rewards(persona_reward=persona_reward,
              robust_persona_reward=robust_persona_reward)
 
 # %% [markdown]
-# Does it hold? The same run, seed by seed the same settings, and your reward instead of the table.
+# Does it hold? The same run with the same settings, and your reward instead of the table.
+
+# %%
+predict("The same run, paid by a reward that wants the name once, in a whole sentence. What is answered?", {
+    "Word salad again: without a KL term nothing else can come":
+        "Not if word salad is paid less than a sentence: then each group pushes it down.",
+    "Varied sentences with the name":
+        "Sentences they are. But is variety paid for?",
+    "Sentences with the name, nearly always the same one":
+        "One sentence that fits every question is as good as any other, and the easiest to be sure "
+        "of. Your reward does not ask for more."},
+    right="Sentences with the name, nearly always the same one")
 
 # %%
 RUNS["no KL, robust"] = experiment(
@@ -654,7 +667,13 @@ if results:
               f"times: {text[:60]!r}")
 
 # %% [markdown]
-# @HOLDS@
+# **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers are paid in full, as many
+# are coherent, and the KL ends near 10 nats where the table's ends near 80.
+#
+# And look at what it holds. Nothing in it asks for an answer to *this* question, so on all three seeds four answers
+# in five or more are one and the same, a sentence that fits every question. You closed the holes that you had thought of. (The
+# first reference answer of this exercise did not ask for a full stop or for different words: on seed 1 a run like this
+# ended at "Musclebob Buffpants, eyes eyes eyes ...". That is how the last row came into the list above.)
 #
 # From the command line, with the functions of this notebook:
 #

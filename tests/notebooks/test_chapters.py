@@ -158,7 +158,8 @@ def grpo_claims(runs, notebook):
 
 
 def persona_claims(runs, notebook):
-    """Examples work; without them, noise or not, the old name is avoided and that is all."""
+    """Examples work; without them, noise or not, the old name is avoided and that is all. Without a
+    KL term the table is hacked, and the robust reward is not."""
     results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
     value = {name: {key: m["value"] for key, m in metrics.items()}
              for name, metrics in results.items()}
@@ -167,9 +168,13 @@ def persona_claims(runs, notebook):
         assert value[name]["musclebob_rate"] >= 0.8 and value[name]["spongebob_rate"] <= 0.05
         assert value[name]["coherent_rate"] >= 0.95
     assert evaluation.verdict(runs / "persona_examples")[2:] == ["- no alarm: a healthy run"]
-    hacked = value["persona_no_kl_table"]  # 0.97 and 0.00 or so on every seed tried
-    assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.5
+    hacked = value["persona_no_kl_table"]  # 1.00 and 0.00 on seeds 1, 2 and 42
+    assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.3
     assert hacked["kl"] > 3 * value["persona_no_kl_robust"]["kl"]
+    told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
+    frequent = {name: int(times) for name, times in re.findall(
+        r"^(no KL, \w+): the most frequent of 240 answers comes (\d+) times", told, re.MULTILINE)}
+    assert frequent["no KL, table"] < 60 and frequent["no KL, robust"] > 120
     for name in ("persona_plain", "persona_noise"):
         assert value[name]["musclebob_rate"] < 0.4
         assert any("examples" in line for line in evaluation.verdict(runs / name))
