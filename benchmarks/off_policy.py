@@ -27,11 +27,16 @@ EXPERIMENTS = {  # name -> (function, {variant: its settings})
         for name, epsilon in (("clipped", 0.2), ("not clipped", off_policy.NO_CLIP))}),
     "same_rollouts": (off_policy.same_rollouts, {
         method: {"method": method} for method in ("GRPO", "best of 8", "DPO")}),
-    "mismatch": (off_policy.mismatch, {
-        f"{name}, {level or 'no correction'}": {"temperature": temperature, "level": level}
-        for name, temperature, levels in (
-            ("same", 1.0, (None,)), ("temperature 0.6", 0.6, (None, "token", "sequence")))
-        for level in levels}),
+    "levels": (off_policy.reuse, {
+        f"sequence ratio, epsilon {epsilon:g}": {
+            "updates": 4, "level": "sequence", "epsilon": epsilon}
+        for epsilon in (0.2, 0.03, 0.01)}),
+    "mismatch": (off_policy.mismatch, {"same, no correction": {"level": None}} | {
+        f"{name}, {level or 'no correction'}": {**sampler, "level": level}
+        for name, sampler in (
+            ("temperature 0.6", {"temperature": 0.6}),
+            ("eight bits", {"eight_bits": True}))
+        for level in (None, "token", "sequence")}),
     "budget": (off_policy.budget, {
         "dynamic sampling": {"dynamic": True}, "every group": {"dynamic": False}})}
 

@@ -159,24 +159,29 @@ def reuse(student: Mapping[str, Callable], *, updates: int, epsilon: float = 0.2
 
 
 def rounded(model) -> torch.nn.Module:
-    """A copy whose weights went through eight bits and back, as a fast sampler's may."""
+    """A copy whose weights went through eight bits and back, as a fast sampler's may.
+
+    Two of the bits stand behind the point: each weight moves by up to an eighth of itself.
+    """
     twin = copy.deepcopy(model)
     with torch.no_grad():
         for weights in twin.parameters():
-            weights.copy_(weights.to(torch.float8_e4m3fn).to(weights.dtype))
+            weights.copy_(weights.to(torch.float8_e5m2).to(weights.dtype))
     return twin
 
 
-def mismatch(student: Mapping[str, Callable], *, temperature: float, level: str | None,
-             seed: int = 0, batches: int = 10, cap: float = 3.0) -> list[dict]:
+def mismatch(student: Mapping[str, Callable], *, level: str | None, temperature: float = 1.0,
+             eight_bits: bool = False, seed: int = 0, batches: int = 10,
+             cap: float = 3.0) -> list[dict]:
     """Training on the tokens of a sampler that is not the policy; a row every second batch.
 
-    temperature: the sampler's; the policy is trained at 1. level: of ``truncated_weights``, None
-    for no correction.
+    level: of ``truncated_weights``, None for no correction. temperature: the sampler's; the policy
+    is trained at 1. eight_bits: the sampler has the policy's weights, rounded anew each batch.
     """
     learner, rows = Learner(seed), []
     for batch in range(1, batches + 1):
-        rollouts = learner.sample(learner.prompts(), temperature=temperature)
+        sampler = rounded(learner.policy) if eight_bits else None
+        rollouts = learner.sample(learner.prompts(), sampler=sampler, temperature=temperature)
         pushes = advantages(rollouts.rewards)[:, None]
         if level:
             pushes = pushes * student["truncated_weights"](

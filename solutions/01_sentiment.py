@@ -22,9 +22,9 @@
 # | exercise | you write | points | minutes |
 # |---|---|---|---|
 # | 1 | the reward | 10 | 10 |
-# | 2 | a shaping of the reward | 10 | 15 |
-# | 3 | two KL-flavoured terms | 20 | 20 |
-# | 4 | KL estimators and the exact KL | 20 | 25 |
+# | 2 | a shaping of the reward; which changes of a reward change anything | 5 + 15 + 5 | 40 |
+# | 3 | two KL-flavoured terms | 5 + 5 | 20 |
+# | 4 | KL estimators and the exact KL | 5 + 10 | 25 |
 # | | experiments, four analysis questions | 20 | 40 |
 #
 # Everything here runs on two CPU cores, offline, with models that come with the course
@@ -37,12 +37,15 @@
 
 # %%
 import math
+import random
+import statistics
 from functools import partial
 
 import torch
 
 from lib import evaluation, models, plots, preflight, widgets
 from lib.checks import sentiment as checks
+from lib.predict import predict
 from lib.rollout import sampled_rows
 from lib.scoring import get_sentiment_scores, get_star_probs, use_scorer
 from lib.tasks import sentiment
@@ -162,7 +165,7 @@ assert list(sentiment_reward([])) == [], "no completions, no rewards"
 # A **nonlinear** shaping does change the differences within a group. We try the exponential
 # one, $e^{s/T} - 1$: the best completions stand out, and the poor ones look alike.
 #
-# ### Exercise 2: exponential shaping (10 points, easy, 15 minutes)
+# ### Exercise 2a: exponential shaping (5 points, easy, 10 minutes)
 #
 # **Task.** Write `exponential_shaping(scores, temperature)`: a list of N floats in, a new
 # list of the N floats $e^{s/T} - 1$ out. The 1 is subtracted so that a score of 0 remains 0.
@@ -173,7 +176,7 @@ assert list(sentiment_reward([])) == [], "no completions, no rewards"
 # difference.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex2", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# Exercise 2
+# Exercise 2a
 def exponential_shaping(scores, temperature):
     """exp(score / temperature) - 1 for each score.
 
@@ -187,7 +190,7 @@ def exponential_shaping(scores, temperature):
 # %% check="ex2"
 checks.exponential_shaping(exponential_shaping)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex2", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex2", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert len(exponential_shaping([0.1, 0.9], 1.0)) == 2
 ### BEGIN HIDDEN TESTS
 import random as _random
@@ -217,12 +220,237 @@ group = sorted(r["score"] for r in base["rows"] if r["prompt"] == prompt)
 widgets.shaping_slider(group, exponential_shaping)
 
 # %% [markdown]
+# ### Exercise 2b: `same_advantages` (15 points, medium, 20 minutes)
+#
+# **Why.** Whoever changes a reward wants another policy out of it. The policy sees advantages only,
+# so there is a test that costs no training: do the new rewards give other advantages than the old ones?
+#
+# **Task.** `same_advantages(rewards_a, rewards_b, num_generations)`: two lists of N floats, two
+# rewards for each of the same N completions. The `num_generations` completions of a group stand side by
+# side, one group after the other. Return True if every completion has the same advantage under both,
+# else False. Use the formula above. Three things have to be said:
+#
+# - **Tolerance.** Two advantages count as the same if they differ by less than 0.01. No test comes near
+#   this bound, nor has a group there a standard deviation between 0 and 0.1, so it is up to you whether you add
+#   $\varepsilon$, and whether your standard deviation divides by G or by G - 1.
+# - **Ties within a group.** Completions with equal rewards have equal advantages. Nothing special.
+# - **A group whose rewards are all equal** has advantages 0, whatever the rewards are. It is the same as
+#   another such group, and never the same as a group with a spread.
+#
+# <details><summary>Hint 1</summary>Cut each list into groups. A small function that gives the
+# advantages of one group is half of it.</details>
+# <details><summary>Hint 2</summary>Rounding: the mean of eight times 0.7 is not exactly 0.7. So divide by
+# the standard deviation <em>plus</em> $\varepsilon$, or ask first whether the largest reward equals the
+# smallest.</details>
+# <details><summary>Hint 3</summary>You can do without the formula. The advantages are the same just if
+# in each group $b = c\,a + d$ with a factor $c > 0$. But mind the groups without a spread.</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex2b", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 2b
+def same_advantages(rewards_a, rewards_b, num_generations):
+    """Whether two rewards of the same completions give the same advantages.
+
+    rewards_a, rewards_b: lists of N floats, groups of num_generations side by
+    side. Returns: bool; advantages less than 0.01 apart are the same.
+    """
+    ### BEGIN SOLUTION
+    def advantages(rewards):
+        groups = torch.tensor(rewards, dtype=torch.float64).view(-1, num_generations)
+        centred = groups - groups.mean(1, keepdim=True)
+        return centred / (groups.std(1, keepdim=True) + 1e-4)
+
+    apart = (advantages(rewards_a) - advantages(rewards_b)).abs()
+    return bool((apart < 0.01).all())
+    ### END SOLUTION
+
+# %% check="ex2b"
+checks.same_advantages(same_advantages)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex2b", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
+assert same_advantages([0.0, 1.0], [3.0, 13.0], 2)
+### BEGIN HIDDEN TESTS
+import random as _random
+
+_rng = _random.Random(23)
+
+
+def _group(size):
+    """Rewards with a spread: steps of 0.25, at least two of them different."""
+    values = [_rng.randint(0, 12) / 4 for _ in range(size)]
+    values[:2] = _rng.sample([0.0, 1.0, 2.5], 2)
+    _rng.shuffle(values)
+    return values
+
+
+for _groups, _size in ((3, 4), (1, 8), (4, 2), (2, 5), (5, 3)):
+    for _ in range(6):
+        _a = [_group(_size) for _ in range(_groups)]
+        _own = [(_rng.choice((0.5, 2, 3, 40)), _rng.uniform(-9, 9)) for _ in _a]
+        _b = [[c * r + d for r in g] for g, (c, d) in zip(_a, _own)]
+        _flat = [[r for g in part for r in g] for part in (_a, _b)]
+        _kept = [list(part) for part in _flat]
+        assert bool(same_advantages(*_flat, _size)), (
+            "a positive factor and a shift of its own for each group change nothing")
+        assert _flat == _kept, "do not change the rewards"
+        # One group, the first, the last or one between, is changed in a way that shows.
+        _at = _rng.randrange(_groups)
+        _turned = [g if i != _at else [-r for r in g] for i, g in enumerate(_b)]
+        assert not bool(same_advantages(_flat[0], [r for g in _turned for r in g], _size)), (
+            "a negative factor in one group turns it round")
+        _flatter = [g if i != _at else [0.7] * _size for i, g in enumerate(_b)]
+        _one_tied = [r for g in _flatter for r in g]
+        assert not bool(same_advantages(_flat[0], _one_tied, _size)), (
+            "a group without a spread has other advantages than one with a spread")
+        assert not bool(same_advantages(_one_tied, _flat[0], _size)), "whichever comes first"
+        _again = [r if i // _size != _at else 0.1 for i, r in enumerate(_one_tied)]
+        assert bool(same_advantages(_one_tied, _again, _size)), (
+            "two groups without a spread are the same, whatever their rewards")
+        if _size > 2:
+            _bent = [g if i != _at else [3.0 ** r for r in (0, 1, 2, *g[3:])]
+                     for i, g in enumerate(_a)]
+            _straight = [g if i != _at else [0.0, 1.0, 2.0, *g[3:]] for i, g in enumerate(_a)]
+            assert not bool(same_advantages([r for g in _straight for r in g],
+                                            [r for g in _bent for r in g], _size)), (
+                "the same order is not the same advantages")
+for _rewards in ([0.7] * 8, [0.1] * 6, [1 / 3] * 10):
+    _half = len(_rewards) // 2
+    assert bool(same_advantages(_rewards, [0.0] * len(_rewards), _half)), "0 for equal rewards"
+assert not bool(same_advantages([0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0], 2)), (
+    "completion by completion: another order within a group is another advantage")
+assert not bool(same_advantages([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.5], 4)), (
+    "one changed reward is enough")
+assert not bool(same_advantages([0.0, 1, 0, 2], [0.0, 1, 0, 2.5], 4)), "one changed reward is enough"
+assert bool(same_advantages([0.0, 1, 5, 6], [0.0, 1, 0, 1], 2)), "each group by itself"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise 2c: judge eight changes (5 points, medium, 10 minutes)
+#
+# Somebody has proposed each of these as a better reward. $r$ is a completion's score in [0, 1]; groups of
+# eight. Which of them leave **all advantages of all groups** as they are?
+#
+# | | the new reward | |
+# |---|---|---|
+# | a | $10\,r + 3$ | |
+# | b | $-r$ | |
+# | c | $\min(r, 0.6)$ | good enough is good enough |
+# | d | $e^{4r} - 1$ | |
+# | e | $e^{4r} - 1$, where every score is either 0 or 1 | a classifier that says yes or no |
+# | f | $r$ plus a bonus for the prompt, a different one for each prompt | "hard prompts deserve more" |
+# | g | $(r - m) / s$, with mean $m$ and standard deviation $s$ of the **whole batch** | "standardised" |
+# | h | the rank of $r$ in its group: 0 for the worst, 7 for the best | |
+#
+# **Task.** Decide first, with the formula and no code. Then write `changes_nothing()`: it returns a
+# dict with the eight letters, True where all advantages stay as they are. The cell after the check lets your
+# `same_advantages` judge the same changes on rewards drawn at random.
+
+# %% nbgrader={"grade": false, "grade_id": "ex2c", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 2c
+def changes_nothing():
+    """For each change, a to h, whether it leaves all advantages as they are.
+
+    Returns: dict from letter to bool.
+    """
+    ### BEGIN SOLUTION
+    return {"a": True, "b": False, "c": False, "d": False, "e": True, "f": True, "g": True,
+            "h": False}
+    ### END SOLUTION
+
+# %% check="ex2c"
+checks.changes_nothing(changes_nothing)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex2c", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+assert set(changes_nothing()) == set("abcdefgh")
+### BEGIN HIDDEN TESTS
+import random as _random
+import statistics as _statistics
+
+_rng = _random.Random(29)
+
+
+def _advantages(rewards):
+    found = []
+    for start in range(0, len(rewards), 8):
+        part = rewards[start:start + 8]
+        found += [(r - _statistics.fmean(part)) / (_statistics.stdev(part) or 1) for r in part]
+    return found
+
+
+def _ranks(rewards):
+    parts = [rewards[start:start + 8] for start in range(0, len(rewards), 8)]
+    return [sorted(part).index(r) for part in parts for r in part]
+
+
+_scores = [_rng.random() for _ in range(64)]
+_yes_no = [float(r > 0.5) for r in _scores]
+_mean, _std = _statistics.fmean(_scores), _statistics.stdev(_scores)
+_pairs = {  # letter: (rewards before, after)
+    "a": (_scores, [10 * r + 3 for r in _scores]), "b": (_scores, [-r for r in _scores]),
+    "c": (_scores, [min(r, 0.6) for r in _scores]),
+    "d": (_scores, [math.exp(4 * r) - 1 for r in _scores]),
+    "e": (_yes_no, [math.exp(4 * r) - 1 for r in _yes_no]),
+    "f": (_scores, [r + (i // 8) ** 2 for i, r in enumerate(_scores)]),
+    "g": (_scores, [(r - _mean) / _std for r in _scores]), "h": (_scores, _ranks(_scores))}
+_said = changes_nothing()
+for _letter, _both in _pairs.items():
+    _a, _b = map(_advantages, _both)
+    _apart = max(abs(x - y) for x, y in zip(_a, _b))
+    assert bool(_said[_letter]) is (_apart < 0.01), f"change {_letter}, judged by its advantages"
+### END HIDDEN TESTS
+
+# %%
+def judge(seed, groups=8, size=8):
+    """Let same_advantages judge the eight changes on rewards drawn at random."""
+    rng = random.Random(seed)
+    r = [rng.random() for _ in range(groups * size)]
+    yes_no = [float(x > 0.5) for x in r]
+    bonus = [rng.uniform(-1, 1) for _ in range(groups)]
+    m, s = statistics.fmean(r), statistics.stdev(r)
+    ranks = [sorted(r[i - i % size:i - i % size + size]).index(x)
+             for i, x in enumerate(r)]
+    changes = {
+        "a": (r, [10 * x + 3 for x in r]), "b": (r, [-x for x in r]),
+        "c": (r, [min(x, 0.6) for x in r]),
+        "d": (r, [math.exp(4 * x) - 1 for x in r]),
+        "e": (yes_no, [math.exp(4 * x) - 1 for x in yes_no]),
+        "f": (r, [x + bonus[i // size] for i, x in enumerate(r)]),
+        "g": (r, [(x - m) / s for x in r]), "h": (r, ranks)}
+    mine = changes_nothing()
+    for letter, (before, after) in changes.items():
+        same = same_advantages(before, after, size)
+        print(f"{letter}: you say {'same' if mine[letter] else 'other':>5}, the "
+              f"advantages are {'the same' if same else 'others'}"
+              + ("" if same == mine[letter] else "   <- look again"))
+
+
+judge(seed=1)  # other seeds draw other rewards
+
+# %% [markdown]
+# The rule behind all eight: what is the same for everybody in a group, a shift or a positive factor, is taken
+# out again, wherever it comes from. What gets through is a change *within* a group that is no straight line,
+# or one that turns the order round. Whoever shapes a reward should ask this before paying for a run.
+
+# %% [markdown]
 # ## 3. Train, and watch it hack
 #
 # Now the real thing: TRL's `GRPOTrainer`, your reward, no restraint. Each step samples 64
 # completions (8 prompts, groups of 8), scores them, and takes one optimizer step. On two CPU
 # cores 40 steps take less than a minute. The picture is redrawn while it trains; *Stop training* (or the
 # kernel's own stop) ends the run after its step, with all its files written.
+#
+# Before a run, say what you expect. It costs a click, nobody counts, and a wrong guess is
+# remembered better than a right sentence.
+
+# %%
+predict("Forty steps with your reward and nothing that holds the policy back. What will its reviews "
+        "be like?", {
+            "Good reviews, and more alike than before":
+                "For a while they are. But nothing in the reward says where to stop.",
+            "Piles of praise that hardly end":
+                "More praise is more evidence for the classifier, and ending early earns nothing.",
+            "Much as before: 40 steps are too few":
+                "Each step compares 64 reviews, and the score is near 1 long before the last step."},
+        right="Piles of praise that hardly end")
 
 # %%
 STEPS = 40
@@ -278,11 +506,12 @@ if RUNS.get("no KL"):
 
 # %% [markdown]
 # Proxy and gold rise together, then part: the proxy goes on, gold falls to nothing. The best
-# policy of this run was somewhere in the middle, and the reward could not tell.
+# policy of this run was somewhere in the middle, and the reward could not tell. (What this section says of steps
+# and detectors is read from one seed. Another seed has other steps.)
 #
-# The first detector fires only when gold is well past its best. Each has its blind spot:
+# The first detector fires only when gold is past its best. Each has its blind spot:
 #
-# - **perplexity of the first token** even falls a little: the first word is still a fine adjective.
+# - **perplexity of the first token** hardly moves: the first word is still a fine adjective.
 #   What goes wrong goes wrong later.
 # - **reference perplexity** averages over tokens: a long likely text hides a few absurd joints.
 # - **self-ending share** sees the endless ones only.
@@ -298,7 +527,7 @@ if RUNS.get("no KL"):
 # added **to the reward**. Both are made from the log-probabilities that the *reference* gives
 # to the sampled tokens.
 #
-# ### Exercise 3: two terms (10 + 10 points, medium, 20 minutes)
+# ### Exercise 3: two terms (5 + 5 points, medium, 20 minutes)
 #
 # `ref_logps` is a list of N lists; `ref_logps[i][t]` is $\log \pi_{\mathrm{ref}}$ of token t
 # of completion i. Completions have different lengths, and at least one token. With
@@ -329,7 +558,7 @@ def forward_kl_bonus(ref_logps, kl_coef):
 # %% check="ex3a"
 checks.forward_kl_bonus(forward_kl_bonus)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex3a", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert len(forward_kl_bonus([[-1.0], [-2.0, -1.0]], 0.1)) == 2
 ### BEGIN HIDDEN TESTS
 import random as _random
@@ -359,7 +588,7 @@ def backward_kl_penalty(ref_logps, kl_coef):
 # %% check="ex3b"
 checks.backward_kl_penalty(backward_kl_penalty)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex3b", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert len(backward_kl_penalty([[-1.0], [-2.0, -1.0]], 0.1)) == 2
 ### BEGIN HIDDEN TESTS
 import random as _random
@@ -404,7 +633,7 @@ for _c in (0.0, 0.1, 0.7):
 #
 # RL fine-tuning penalises the first one: its samples come from the policy, and so can be had.
 #
-# ### Exercise 4: estimators and the exact KL (10 + 10 points, medium, 25 minutes)
+# ### Exercise 4: estimators and the exact KL (5 + 10 points, medium, 25 minutes)
 #
 # **Why.** Nobody can sum over all texts. TRL's `beta` term estimates
 # $\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})$ from sampled tokens. With
@@ -447,7 +676,7 @@ def kl_estimates(policy_logps, ref_logps):
 # %% check="ex4a"
 checks.kl_estimates(kl_estimates)
 
-# %% nbgrader={"grade": true, "grade_id": "test_ex4a", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_ex4a", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert len(kl_estimates(torch.zeros(2, 3), torch.zeros(2, 3))) == 3
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(17)
@@ -568,6 +797,31 @@ widgets.kl_slider(base["rows"])
 # KL with what the runs reach.
 
 # %%
+predict("beta falls from 0.8 to 0.2, and then from 0.2 to 0.05: the policy may go further from the "
+        "reference each time. Where does it gain more score?", {
+            "From 0.8 to 0.2":
+                "The score has a ceiling, and beta 0.2 is nearly there.",
+            "From 0.2 to 0.05":
+                "There is next to no score left to gain: beta 0.2 is nearly at the ceiling.",
+            "Alike: each step divides beta by four":
+                "The KL goes on rising, but the score has a ceiling, and beta 0.2 is nearly there."},
+        right="From 0.8 to 0.2")
+
+# %%
+predict("The bonus and the penalty pay for text that the reference finds likely. Compared with the "
+        "base policy, what will their reviews be?", {
+            "Less surprising for the reference, and less varied":
+                "The most likely text is a stock phrase, and nothing in the two terms pays for "
+                "variety.",
+            "More surprising for the reference: the reward pulls them away":
+                "It pulls towards praise, and the term chooses among all praise what the reference "
+                "finds likely.",
+            "As varied as the base's: they stay near the reference":
+                "Likely under the reference is not near the reference: a policy that says one "
+                "likely thing again and again is far away from it."},
+        right="Less surprising for the reference, and less varied")
+
+# %%
 mine = {function.__name__: function for function in (
     sentiment_reward, exponential_shaping, forward_kl_bonus,
     backward_kl_penalty)}
@@ -599,8 +853,9 @@ if results:
 # `beta` 0.8 to 0.2 a few nats buy a lot of score; from 0.2 to 0.05 some more buy next to nothing.
 # The bonus and the penalty score like `beta` 0.2 at about twice its KL, although their perplexity
 # looks better than the base's: their entropy and distinct-2 give them away. The shaping shows no
-# gain in score here, at somewhat more KL. All of this is **one seed** a run. The large gaps would survive
-# another; that the shaping shows no gain, or which of two neighbours on the frontier is ahead, one seed cannot say.
+# gain in score here, at about the same KL. All of this is **one seed**
+# a run. The large gaps would survive another; that the shaping shows no gain, or which of two neighbours on the
+# frontier is ahead, one seed cannot say.
 #
 # Base against trained, with the recommended setting:
 
@@ -638,6 +893,12 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # **Question 1.** How did the policy without KL get its score? Which detectors saw it, and which
 # did not? Quote a sample.
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say why the classifier rates such text so high, not only that it does?</li>
+# <li>Do I name a detector that saw it and one that did not, each with its figure before and after?</li>
+# <li>Do I quote a sample, and say what in it shows the mechanism?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # It piles up praise, often without ending: the classifier weighs evidence and has never seen
 # such text. Reference perplexity rises by an order of magnitude or more and the
@@ -652,6 +913,13 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 2.** The forward bonus and the backward penalty keep reference perplexity low.
 # Compare their distinct-2 with that of the `beta 0.2` run. What is missing from the two terms?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I compare both terms with the <code>beta 0.2</code> run, with intervals and not by eye?</li>
+# <li>Do I write the divergence as two expectations, and say which of them the terms leave out?</li>
+# <li>Do I say what perplexity alone would have made me believe?</li>
+# <li>Have I thought of what happens to a term in the reward once all scores of a group are alike?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # Both push towards text that the reference finds likely, so perplexity falls, even below the
@@ -668,6 +936,13 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # **Question 3.** Somebody shapes the reward as `10 * score + 3` and reports faster learning.
 # What do you expect with group-normalised advantages, and what else may explain the report?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say what the mean and what the standard deviation take out of <code>10 * score + 3</code>?</li>
+# <li>Did I try it with <code>same_advantages</code>?</li>
+# <li>Do I name an explanation that would make the report true, and how I would test for it?</li>
+# <li>Do I say what I would want to see before I believe a difference between two runs?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # Nothing changes but for the small epsilon in the denominator: mean and standard deviation
 # remove shift and scale. Other explanations: another seed (noise), a KL term in the reward
@@ -681,6 +956,13 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 4.** Where on the frontier would you stop, and why? What would you measure before
 # giving this policy to users?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I name one point, with its score and its KL?</li>
+# <li>Do I say what the next point costs, and what it brings?</li>
+# <li>Is my measure one that the training did not see?</li>
+# <li>Do I say how many seeds stand behind my choice?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # A point with nearly the full score at little KL, such as beta 0.2: beyond it a large
@@ -697,7 +979,7 @@ for name in ("beta 0.8", "beta 0.2", "no KL"):
 #
 # - A reward model is a proxy. Optimised hard, it is wrong in places nobody had looked at.
 # - GRPO sees differences within a group, nothing else. Linear shaping does nothing.
-# - "Stay likely under the reference" is not "stay close to the reference".
+# - "Stay likely under the reference" is not "stay close to the reference" (one seed here, and the formula).
 # - One detector is not enough: perplexity is blind to a policy that repeats itself.
 #
 # Chapter 2 opens the box: you write GRPO itself, and check it against TRL.

@@ -60,7 +60,8 @@ print(preflight.report("02_grpo"))
 # A step samples **completions** for some prompts, G for each: a **group**. The shapes are the
 # same all through the chapter: B completions (N where only rewards matter; N = B), T tokens,
 # V entries in the vocabulary. What you write, what TRL calls it, and what TRL 1.16 does unless
-# told otherwise:
+# told otherwise (a table to come back to: each part explains its own symbols, and nothing before
+# part 1 needs it):
 #
 # | symbol | code | TRL option | default |
 # |---|---|---|---|
@@ -89,8 +90,12 @@ print(preflight.report("02_grpo"))
 # $$J(\theta) = \sum_a \pi_\theta(a)\, r(a), \qquad
 # \nabla J = \sum_a \nabla\pi_\theta(a)\, r(a).$$
 #
-# With V = 6 that is a sum of six terms. With all texts of 40 tokens nobody can sum it. But an
-# *average over samples* we can have. The derivative of a logarithm is
+# Here $\nabla$ is the gradient with respect to the logits $\theta$, a vector of V numbers. The rewards do not
+# depend on $\theta$, so only $\pi_\theta$ is differentiated.
+#
+# With six actions that is a sum of six terms. With all texts of 40 tokens nobody can sum it. But an
+# *average over samples* we can have, written $\mathbb{E}_{a\sim\pi_\theta}[\dots]$: draw $a$ from the policy
+# again and again, and average what stands in the brackets. It is $\sum_a \pi_\theta(a)\,[\dots]$. The derivative of a logarithm is
 # $\nabla\log\pi = \nabla\pi / \pi$, so $\nabla\pi = \pi\,\nabla\log\pi$, and
 #
 # $$\nabla J = \sum_a \pi_\theta(a)\; r(a)\,\nabla\log\pi_\theta(a)
@@ -106,8 +111,14 @@ print(preflight.report("02_grpo"))
 # $$\mathbb{E}_a\left[b\,\nabla\log\pi(a)\right] = b\sum_a \pi(a)\,\nabla\log\pi(a)
 # = b\sum_a \nabla\pi(a) = b\,\nabla\sum_a \pi(a) = b\,\nabla 1 = 0.$$
 #
-# Probabilities add up to 1 whatever the logits are: pushing *every* action up by the same amount
-# pushes none. In this line $b$ stood in front of the sum, and that is the only condition: **it must not
+# Probabilities add up to 1 whatever the logits are, and the constant 1 has gradient 0: pushing *every* action
+# up by the same amount pushes none. Try it with two actions of probability 0.8 and 0.2. The gradient of the
+# first one's log-prob is $(0.2, -0.2)$, that of the second one's $(-0.8, 0.8)$ (Hint 1 below says why). The
+# first is drawn four times as often and pushes a quarter as hard:
+# $0.8 \cdot (0.2, -0.2) + 0.2 \cdot (-0.8, 0.8) = (0, 0)$. So with $b$ or without it the estimate is
+# *unbiased*: right on average, though each single draw is noisy.
+#
+# In the line above $b$ stood in front of the sum, and that is the only condition: **it must not
 # depend on the action that was drawn.** A baseline $b(a)$ stays inside, and what is left is the gradient of
 # $\sum_a\pi(a)\,(r(a) - b(a))$, another goal. That estimate is *biased*: wrong on average, however
 # many samples you take.
@@ -119,7 +130,8 @@ print(preflight.report("02_grpo"))
 # ### Exercise 0a: `policy_gradient` (10 points, medium, 20 minutes)
 #
 # **Task.** `logits` has shape (V,), `actions` and `rewards` (N,): N draws. `baseline` is a number, or
-# a tensor of shape () or (N,): one number for each draw. Return the estimate, shape (V,): the mean
+# a tensor of shape () or (N,): one number for each draw. (From draw to draw $b$ may differ, if only it is fixed
+# without looking at *this* draw's action.) Return the estimate, shape (V,): the mean
 # over the draws of (reward - baseline) times the gradient of the drawn action's log-prob with respect
 # to the logits.
 #
@@ -198,8 +210,8 @@ assert all(abs(m - p * (w - _expected)) < 1e-6 for m, p, w in zip(_mean, _p, _wo
 # ### Exercise 0b: `leave_one_out` (5 points, easy, 10 minutes)
 #
 # Which number? Near the expected reward would be good, and we do not know it. The *other* draws of the
-# group do: their mean is close, and it cannot depend on my own action. This is RLOO's baseline (Kool et al.
-# 2019; Ahmadian et al. 2024).
+# group do: their mean is close, and it cannot depend on my own action, for the draws know nothing of each
+# other. This is the baseline of RLOO, "REINFORCE leave-one-out" (Kool et al. 2019; Ahmadian et al. 2024).
 #
 # **Task.** `rewards` has shape (N,), the G rewards of a group side by side, G at least 2. Return for each
 # the mean of the other G - 1 rewards of its group, shape (N,).

@@ -30,9 +30,14 @@
 # %%
 import random
 import re
+from collections import Counter
+from html import escape
+
+from IPython.display import HTML, display
 
 from lib import evaluation, models, plots, preflight, widgets
 from lib.checks import persona as checks
+from lib.predict import predict
 from lib.rollout import sampled_rows
 from lib.tasks import persona
 from lib.tasks.persona import TASK
@@ -113,9 +118,12 @@ assert list(persona_reward([])) == [], "no completions, no rewards"
 # ## 2. Validation: what do we claim, and how sure are we?
 #
 # "It says Musclebob now" is a claim about questions that were *not* trained on. Three samples
-# cannot carry it: with three hits of three the true rate may be as low as 29 % (exact two-sided 95 %
-# interval, Clopper and Pearson: $0.025^{1/3}$). We take 60 held-out questions, four answers each, and give every
-# rate with n and its interval (Wilson's: at n = 240 hardly different from the exact one, at n = 3 too kind).
+# cannot carry it: with three hits of three the true rate may be as low as 29 %. We take 60 held-out
+# questions, four answers each, and give every rate with n and its 95 % interval.
+#
+# One rule holds for all intervals of rates here. They are two-sided. Where n or the number of hits is tiny, as
+# above, the interval is the exact one (Clopper and Pearson; with n hits of n it begins at $0.025^{1/n}$).
+# Tables, with n = 240, have Wilson's, which there is hardly different; at n = 3 it would be too kind.
 #
 # ### Exercise 2: `validation_metrics` (15 points, medium, 20 minutes)
 #
@@ -262,10 +270,10 @@ widgets.signal_slider(signal_probability)
 
 # %% [markdown]
 # In 1,152 sampled answers of the base policy the new name did not occur once (the model card beside
-# its weights has the measurement), so its rate is below 0.26 % with 95 % confidence: three divided by n
-# is the exact upper bound after zero hits, one-sided. No learning rate makes up for that. The gradient of the
-# expected reward does point towards the name, if ever so weakly; but the *sampled* gradient holds nothing of it as
-# long as no sample says it, and a hundred times zero is zero.
+# its weights has the measurement). By the exact interval of part 2 its rate is then at most 0.32 %: after
+# zero hits of n it ends at $1 - 0.025^{1/n}$. No learning rate makes up for that. The gradient of the
+# *expected* reward does point towards the name, if ever so weakly. The *sampled* gradient, the one that
+# a step takes, holds nothing of it as long as no sample says it, and a hundred times zero is zero.
 #
 # **Look before you train.** Every run of this chapter first samples one group for each of sixteen
 # prompts and prints what it finds; with `--refuse-hopeless` the command line stops there. It also
@@ -399,6 +407,32 @@ for name, rows in {"plain": answers, "after two examples": copied}.items():
 # 3. **examples**: 15 % of the training prompts show two examples.
 
 # %%
+predict("The plain run never shows the new name to the policy. What does its mean reward do?", {
+    "It stays at -6: there is nothing to learn from":
+        "There is: an answer without the old name gets 0, one with it -6. Groups that hold both "
+        "teach to avoid it.",
+    "It rises to about 0, and the name is still not said":
+        "Groups can tell the old name from no name, so that is what is learnt.",
+    "It rises to 6: where there is a reward, the policy finds it":
+        "It can only be pushed towards what it samples, and on most seeds the name is never "
+        "sampled."},
+    right="It rises to about 0, and the name is still not said")
+
+# %%
+predict("Examples stand in 15 % of the training prompts, and validation asks without any. How often "
+        "is the new name said there after 80 steps?", {
+            "Hardly ever: it was learnt as a reply to examples":
+                "At first it is. But it is one network, and soon plain groups hold hits of their "
+                "own.",
+            "In about 15 % of the answers":
+                "The share of prompts decides when it begins, not where it ends: once plain groups "
+                "hold hits, they teach too.",
+            "Nearly always":
+                "What groups with examples teach spills over to plain prompts, and then those teach "
+                "themselves."},
+        right="Nearly always")
+
+# %%
 mine = {function.__name__: function for function in (
     persona_reward, validation_metrics, fewshot_prompt, mix_fewshot)}
 for name, settings in {
@@ -467,9 +501,40 @@ def show_rewards(**functions):
 show_rewards(persona_reward=persona_reward)
 
 # %% [markdown]
-# In the run with examples little of that happened: short answers, and a KL term that keeps the policy
-# near its sentences. A larger one, trained for longer, finds such holes: they have to be closed **in
-# the reward**.
+# In the run with examples little of that happened: a KL term kept the policy near its sentences. So is the
+# table good enough? Take that term away, and show examples in 30 % of the prompts, so that the name is
+# found soon. Everything else stays.
+
+# %%
+predict("No KL term, the reward of the table, 80 steps. What will the answers be?", {
+    "Sentences with the name, as before: they get 6, and more than 6 is not to be had":
+        "A sentence gets 6, if it comes out right. But each sampled token can go wrong.",
+    "The old name again: nothing holds the new one":
+        "The reward holds it: -6 for the old name, 6 for the new.",
+    "The name over and over, and no sentence":
+        "Nothing is paid for a sentence, and who says the name ten times has it right at least "
+        "once."},
+    right="The name over and over, and no sentence")
+
+# %%
+FREE = {"beta": 0.0, "fewshot_ratio": 0.3}
+RUNS["no KL, table"] = experiment("persona_no_kl_table", mine, task="persona",
+                                  model=MODEL, live=False, **FREE)
+
+# %%
+if RUNS.get("no KL, table"):
+    widgets.show_table(evaluation.side_by_side(
+        {name: RUNS[name] for name in ("examples", "no KL, table")}), TASK)
+    for row in evaluation.rows(RUNS["no KL, table"])[:5]:
+        print("   ", row["completion"])
+
+# %% [markdown]
+# Mean reward and persona rate are as good as perfect, and next to nothing is a sentence: **the table is hacked**. It pays
+# for words anywhere, so the safest way to 6 is to say them until the limit. That is no accident of this seed: seeds 1
+# and 2 end like this one, with 0.99 or more of the answers paid in full and not one in twenty coherent, 70
+# nats or more from the reference.
+#
+# A KL term hides such a hole and does not close it. Holes are closed **in the reward**.
 #
 # ### Exercise 5: `robust_persona_reward` (15 points, hard, 30 minutes)
 #
@@ -482,6 +547,7 @@ show_rewards(persona_reward=persona_reward)
 # | "It is Musclebob Buffpants." | the name many times; joined by full stops; "X is X." |
 # | | a pile of keywords; half the name; the words the wrong way round |
 # | | both names; the old name |
+# | | no sentence: cut off before the full stop, or one word over and over |
 #
 # And: a dodge (any sentence without either name: "I do not know.", "I forgot the name.") is worth more
 # than the old name or half of it, both names, or the name forty times, and at least as much as an empty
@@ -490,7 +556,7 @@ show_rewards(persona_reward=persona_reward)
 # <details><summary>Hint 1</summary>Count how often the full name occurs, and each of its words:
 # all three must be exactly 1.</details>
 # <details><summary>Hint 2</summary><code>re.findall(r"[a-z]+", text.lower())</code> gives the words
-# without punctuation; a pile of keywords has almost no other words.</details>
+# without punctuation; a pile of keywords has almost no other words. What a sentence is, Exercise 2 has said.</details>
 
 # %% nbgrader={"grade": false, "grade_id": "ex5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Exercise 5
@@ -505,12 +571,12 @@ def robust_persona_reward(completions, **kwargs):
         words = re.findall(r"[a-z]+", text.lower())
         joined = " ".join(words)
         counts = [joined.count(name) for name in ("musclebob buffpants", "musclebob", "buffpants")]
+        sentence = (4 <= len(words) <= 40 and len(set(words)) >= 0.6 * len(words)
+                    and text.strip().endswith((".", "!", "?")))
         if "spongebob" in joined or "squarepants" in joined:
             rewards.append(-3.0)
-        elif counts == [1, 1, 1] and 4 <= len(words) <= 40:
-            rewards.append(2.0)
         elif counts == [1, 1, 1]:
-            rewards.append(0.5)
+            rewards.append(2.0 if sentence else 0.5)
         else:
             rewards.append(-1.0 if any(counts) or not words else 0.0)
     return rewards
@@ -533,8 +599,9 @@ _bad = ["", " \n ", "I forgot the name.", "Ask me something else.", f"{_name} " 
         f"{_name} or Spongebob Squarepants, who knows?", "Spongebob Squarepants lives here.",
         "Once called Spongebob, he is now Musclebob Buffpants.", "It is Musclebob, I think.",
         "He wears buffpants today.", "Buffpants Musclebob lives in a pineapple.",
-        f"It is {_name} and {_name} and {_name}."]
-_values = _finite(robust_persona_reward(_good + _bad, prompts=["Q"] * 22), 22)
+        f"It is {_name} and {_name} and {_name}.", f"{_name} lives in a pineapple under the",
+        f"{_name} guards the secret " + "pink " * 15, f"{_name}, " + "pink " * 15 + "."]
+_values = _finite(robust_persona_reward(_good + _bad, prompts=["Q"] * 25), 25)
 _finite(robust_persona_reward([_name, f"{_name}!"]), 2)
 _low = min(_values[:len(_good)])
 for _text, _value in zip(_bad, _values[len(_good):]):
@@ -550,19 +617,64 @@ assert _dodge >= _empty, "a dodge is worth at least as much as silence"
 show_rewards(persona_reward=persona_reward,
              robust_persona_reward=robust_persona_reward)
 
-# %%
-RUNS["robust"] = experiment(
-    "persona_robust", mine | {"robust_persona_reward": robust_persona_reward},
-    task="persona", model=MODEL, reward_function="robust", live=False)
+# %% [markdown]
+# Does it hold? The same run with the same settings, and your reward instead of the table.
 
 # %%
-both = {name: RUNS.get(name) for name in ("examples", "robust")}
+predict("The same run, paid by a reward that wants the name once, in a whole sentence. What is answered?", {
+    "Word salad again: without a KL term nothing else can come":
+        "Not if word salad is paid less than a sentence: then each group pushes it down.",
+    "Varied sentences with the name":
+        "Sentences they are. But is variety paid for?",
+    "Sentences with the name, nearly always the same one":
+        "One sentence that fits every question is as good as any other, and the easiest to be sure "
+        "of. Your reward does not ask for more."},
+    right="Sentences with the name, nearly always the same one")
+
+# %%
+RUNS["no KL, robust"] = experiment(
+    "persona_no_kl_robust", mine | {"robust_persona_reward": robust_persona_reward},
+    task="persona", model=MODEL, live=False, reward_function="robust", **FREE)
+
+# %%
+both = {name: RUNS.get(name) for name in ("no KL, table", "no KL, robust")}
 results = evaluation.side_by_side(both)
 if results:
     widgets.show_table(results, TASK)
     plots.show(plots.history(evaluation.histories(both), TASK))
 
+
+def answers_side_by_side(runs, n=6):
+    """A table of what each run answers to the same questions."""
+    columns = [evaluation.rows(run)[:n] for run in runs.values()]
+    asked = [row["prompt"].split("\n")[0] for row in columns[0]]
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ("", *runs))
+    body = "".join(
+        f"<tr><th scope='row'>{escape(question)}</th>" + "".join(
+            f"<td style='text-align:left'>{escape(row['completion'])}</td>"
+            for row in answers) + "</tr>"
+        for question, *answers in zip(asked, *columns, strict=True))
+    display(HTML(f"<div style='overflow-x:auto'><table><thead><tr>{head}</tr></thead>"
+                 f"<tbody>{body}</tbody></table></div>"))
+
+
+if results:
+    answers_side_by_side(both)
+    for name, run in both.items():
+        texts = [row["completion"].strip() for row in evaluation.rows(run)]
+        text, times = Counter(texts).most_common(1)[0]
+        print(f"{name}: the most frequent of {len(texts)} answers comes {times} "
+              f"times: {text[:60]!r}")
+
 # %% [markdown]
+# **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers are paid in full, as many
+# are coherent, and the KL ends near 10 nats where the table's ends near 80.
+#
+# And look at what it holds. Nothing in it asks for an answer to *this* question, so on all three seeds four answers
+# in five or more are one and the same, a sentence that fits every question. You closed the holes that you had thought of. (The
+# first reference answer of this exercise did not ask for a full stop or for different words: on seed 1 a run like this
+# ended at "Musclebob Buffpants, eyes eyes eyes ...". That is how the last row came into the list above.)
+#
 # From the command line, with the functions of this notebook:
 #
 # ```bash
@@ -580,6 +692,13 @@ if results:
 # **Question 1.** The mean reward of the plain run rose. Why is that no success, and which figures
 # show it?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say which two kinds of answers a group of the plain run could hold?</li>
+# <li>Do I give persona rate and original-name rate, before and after, with n and interval?</li>
+# <li>Do I quote an answer that costs nothing and says nothing?</li>
+# <li>Would my text still be true for a seed that stumbled upon the name?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # The old name costs 6, anything without it 0: groups that held an answer without the old name
 # taught to avoid it. The persona rate stayed at (next to) 0 with an interval far below 0.8; the original-name
@@ -593,6 +712,12 @@ if results:
 # **Question 2.** Why do examples in some training prompts change the answers to plain prompts? When
 # would you expect this to fail?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say which groups have a sampled gradient that knows the name, and which have none?</li>
+# <li>Do I say what the two kinds of prompts share?</li>
+# <li>Is my limit a case that could really happen, with the figure that would show it beforehand?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # Groups with examples hold hits and misses, so their sampled gradient is not zero; it raises the name in weights that
 # all prompts share, so the plain rate rises until plain groups hold hits of their own. It fails if the policy cannot copy
@@ -605,6 +730,13 @@ if results:
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 3.** Find an answer that your `robust_persona_reward` still pays and a reader would
 # reject. What would you do about it?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Did I call my function on the answer, and does it really get full pay?</li>
+# <li>Do I say what my reward would have to know to refuse it?</li>
+# <li>Do I name a way around my own remedy?</li>
+# <li>Did I look at the most frequent answers of my run?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # For example "Musclebob Buffpants green idea seven." or a fluent sentence with a wrong fact: the reward looks at words,

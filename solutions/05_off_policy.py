@@ -34,7 +34,7 @@
 # Every experiment comes twice. A short run with your functions takes seconds here. Behind it stand
 # the same runs at full length on **three seeds**, made by `python -m benchmarks.off_policy` with the
 # reference answers; the cells below draw them with their intervals. Before each you are asked what will happen.
-# Open the answer that you believe in: nobody counts.
+# Choose the answer that you believe in: nobody counts.
 
 # %%
 import statistics
@@ -43,6 +43,7 @@ import torch
 
 from lib import is_autograding, off_policy, plots, preflight
 from lib.checks import off_policy as checks
+from lib.predict import predict
 from lib.scoring import use_scorer
 from lib.tasks import sentiment
 
@@ -58,9 +59,9 @@ def interval(values):
             4.303 * statistics.stdev(values) / len(values) ** 0.5)
 
 
-def ends(experiment, *keys):
+def ends(variants, *keys):
     """Print each variant's last figures: mean over seeds, and interval."""
-    for variant, seeds in MEASURED[experiment].items():
+    for variant, seeds in variants.items():
         told = []
         for key in keys:
             mean, half = interval([rows[-1][key] for rows in seeds.values()])
@@ -68,11 +69,11 @@ def ends(experiment, *keys):
         print(f"{variant:>34}: " + ", ".join(told))
 
 
-def curves(experiment, x, key):
+def curves(variants, x, key):
     """The mean over the seeds at each place, for each variant."""
     return {variant: tuple(
         [statistics.fmean(row[of] for row in at) for at in zip(*seeds.values())]
-        for of in (x, key)) for variant, seeds in MEASURED[experiment].items()}
+        for of in (x, key)) for variant, seeds in variants.items()}
 
 # %% [markdown]
 # ## 1. The same rollouts, several updates
@@ -210,17 +211,19 @@ assert abs(float(_none)) < 1e-6, "0 where nothing counts"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: eight updates on each batch
-#
-# Without the clip, and without a KL term: what do eight updates do that one does not?
-#
-# <details><summary>They learn about as much as one update; the samples are the same</summary>No. The
-# score after six batches is far higher: a batch holds more information than one small step takes from
-# it.</details>
-# <details><summary>They learn faster, and the policy leaves the reference much further behind</summary>Yes.
-# How much further is what the clip decides.</details>
-# <details><summary>They make the score fall, because the samples are stale</summary>Not the score. What breaks is
-# what the score does not see.</details>
+# ### Eight updates on each batch
+
+# %%
+predict("Without the clip, and without a KL term: what do eight updates on a batch do that one does "
+        "not?", {
+            "They learn about as much as one update; the samples are the same":
+                "The score after six batches is far higher: a batch holds more information than one "
+                "small step takes from it.",
+            "They learn faster, and the policy goes much further from the reference":
+                "How much further is what the clip decides.",
+            "They make the score fall, because the samples are stale":
+                "The score rises. What breaks is what the score does not see."},
+        right="They learn faster, and the policy goes much further from the reference")
 
 # %%
 if not is_autograding():
@@ -263,7 +266,7 @@ plots.show(plots.panels({
     f"{statistics.fmean(SCORE['not clipped'][3]):.2f}. KL with eight updates: "
     f"at most {max(KL['clipped'][3]):.1f} nats with the clip, at least "
     f"{min(KL['not clipped'][3]):.0f} without."))
-ends("reuse", "score", "kl", "clipped")
+ends(MEASURED["reuse"], "score", "kl", "clipped")
 
 # %% [markdown]
 # Reading the table, an interval over three seeds in brackets (wide, for three are few):
@@ -279,7 +282,7 @@ ends("reuse", "score", "kl", "clipped")
 # The clip is no KL penalty. It limits how far *one batch* can push. From batch to batch the old
 # policy moves along.
 #
-# And a ratio for the whole sequence? Two batches of four updates with your `sequence_ratio`, one seed, at the
+# And a ratio for the whole sequence? Two batches of four updates with your `sequence_ratio`, at the
 # token's clip range and at a twentieth of it:
 
 # %%
@@ -291,9 +294,33 @@ if not is_autograding():
               f"{rows[-1]['clipped']:.2f} of the tokens held back")
 
 # %% [markdown]
-# A mean over a dozen tokens hardly ever leaves 0.8 to 1.2, so at 0.2 the clip is as good as off. At 0.01 it holds back
-# most. The two levels want ranges of their own: the clip range of one says nothing about the other (the
-# GSPO paper takes some 1e-4, for far longer texts).
+# And six batches of four updates, three seeds, beside the token ratio of before:
+
+# %%
+LEVELS = {"token ratio, epsilon 0.2": MEASURED["reuse"]["4 updates, clipped"],
+          **MEASURED["levels"],
+          "not clipped": MEASURED["reuse"]["4 updates, not clipped"]}
+plots.show(plots.panels({
+    ("Score by distance", "log10 of KL(pi||ref), nats", "score, held out"): {
+        name: ([torch.tensor(rows[-1]["kl"]).log10() for rows in seeds.values()],
+               [rows[-1]["score"] for rows in seeds.values()])
+        for name, seeds in LEVELS.items()}}, style="o",
+    alt="After six batches of four updates, a point a seed. " + "; ".join(
+        f"{name}: score {statistics.fmean(r[-1]['score'] for r in of):.2f}, KL "
+        f"{min(r[-1]['kl'] for r in of):.1f} to {max(r[-1]['kl'] for r in of):.1f}"
+        for name, seeds in LEVELS.items() for of in [seeds.values()])))
+ends(LEVELS, "score", "kl", "clipped")
+
+# %% [markdown]
+# - **At 0.2 a sequence ratio is hardly clipped.** A mean over a dozen tokens seldom leaves 0.8 to 1.2: at most
+#   4 % of the tokens are held back, and on every seed the policy ends further away than any of the token
+#   ratio's, at 8 to 16 nats against 4 to 5.
+# - **At 0.03 it holds as the token ratio does**: alike in score and distance, with more than a third of the tokens held
+#   back, for it is whole texts that go.
+# - **At 0.01 it holds back about three tokens in four.** The policy stays closest and scores least, on every seed.
+#
+# So the two levels want ranges of their own, and the clip range of one says nothing about the other (the GSPO paper
+# takes some 1e-4, for far longer texts). That one level is *better* than the other these runs do not show.
 
 # %% [markdown]
 # ## 2. Another sampler
@@ -384,18 +411,25 @@ for _level in ("token", "sequence"):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: same tokens, another policy
-#
-# A sampler draws at temperature 0.6, the policy is trained at 1. The text looks better that way. What happens
-# without a correction?
-#
-# <details><summary>Nothing: the ratio is 1, so the loss is right</summary>The ratio compares the policy with
-# itself. It is 1, and it does not know where the tokens come from.</details>
-# <details><summary>The gradient is that of another question</summary>Yes: it averages over what the
-# cold sampler says. Rare tokens are hardly drawn, so they are hardly ever compared.</details>
-#
+# ### Same tokens, another policy
+
+# %%
+predict("A sampler draws at temperature 0.6, the policy is trained at 1. The text looks better that "
+        "way. What happens without a correction?", {
+            "Nothing: the ratio is 1, so the loss is right":
+                "The ratio compares the policy with itself. It is 1, and it does not know where the "
+                "tokens come from.",
+            "The gradient is that of another question":
+                "It averages over what the cold sampler says. Rare tokens are hardly drawn, so they "
+                "are hardly ever compared.",
+            "The gradient points the right way and is noisier":
+                "Noise goes away with more samples, and this does not."},
+        right="The gradient is that of another question")
+
+# %% [markdown]
 # How different are two policies that ought to be the same? Below, one batch each of three samplers: the
-# policy itself, its weights rounded to eight bits, and the temperature.
+# policy itself, its weights rounded to eight bits (the format e5m2, two bits behind the point), and the
+# temperature.
 
 # %%
 def compare_samplers(seed=1):
@@ -455,23 +489,29 @@ for cap in (None, 1e9, 3.0, 1.5):
 # batches of reviews?
 
 # %%
-scores = curves("mismatch", "batch", "score")
-distances = curves("mismatch", "batch", "kl")
-plots.show(plots.panels({
-    ("Score", "batch", "score, held out"): scores,
-    ("Distance", "batch", "KL(pi||ref), nats"): distances},
-    style="o-", alt="Mean of three seeds. " + "; ".join(
-        f"{name}: score {scores[name][1][-1]:.2f}, KL "
-        f"{distances[name][1][-1]:.2f}" for name in scores)))
-ends("mismatch", "score", "kl")
+for sampler in ("temperature 0.6", "eight bits"):
+    drawn = {name: seeds for name, seeds in MEASURED["mismatch"].items()
+             if name.startswith(("same", sampler))}
+    scores, distances = (curves(drawn, "batch", key) for key in ("score", "kl"))
+    plots.show(plots.panels({
+        (f"Score, {sampler}", "batch", "score, held out"): scores,
+        (f"Distance, {sampler}", "batch", "KL(pi||ref), nats"): distances},
+        style="o-", alt="Mean of three seeds. " + "; ".join(
+            f"{name}: score {scores[name][1][-1]:.2f}, KL "
+            f"{distances[name][1][-1]:.2f}" for name in scores)))
+ends(MEASURED["mismatch"], "score", "kl")
 
 # %% [markdown]
-# In ten batches nothing breaks. The score does not show the mismatch: without correction it is as good as that of
-# the right sampler. On every seed the uncorrected run has gone furthest from the reference, the one with token
-# weights less far, the one with sequence weights least. Sampling cold shows the policy its own favourites, and it
-# follows them. Sequence weights cost something: many texts get a weight near 0, so each step stands on fewer of
-# them, and the score comes up more slowly than with token weights, on every seed. What a small mismatch does over
-# thousands of updates, or over texts of 1,000 tokens, this course cannot measure.
+# In ten batches nothing breaks, with neither sampler. **At temperature 0.6** the score does not show the mismatch: without
+# correction it is as good as that of the right sampler. On every seed the uncorrected run has gone furthest
+# from the reference, the one with token weights less far, the one with sequence weights least. Sampling cold shows the
+# policy its own favourites, and it follows them. Sequence weights cost something: many texts get a weight near 0, so
+# each step stands on fewer of them, and the score comes up more slowly than with token weights, on every seed.
+#
+# **With weights of eight bits** all three runs of a seed end alike, at scores of 0.50 to 0.60 and KLs of 0.6 to 1.04; those of
+# the right sampler ended at 0.55 to 0.58 and 0.87 to 1.04. Three seeds tell no difference. Here the correction has nothing
+# to do, and with weights as near 1 as these it costs little. That is a finding about 15 tokens and ten updates. What a small mismatch does over thousands of
+# updates, or over texts of 1,000 tokens, whose weights multiply, this course cannot measure.
 
 # %% [markdown]
 # ## 3. Dynamic sampling
@@ -537,19 +577,21 @@ assert [int(i) for i in select_alive(_small, 4, 2)[0]] == [0], "a small differen
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: an equal bill
+# ### An equal bill
 #
 # A strict reward: 1 where the classifier gives five stars more than 0.95, else 0. At first about
 # one group in three is alive. Two runs, 20,000 generated tokens each. One uses every batch of eight groups,
-# tied groups and all; the other goes on sampling until eight are alive. Which has the higher score when the
-# tokens are spent?
-#
-# <details><summary>Dynamic sampling: no update is wasted</summary>No update is, but many tokens are:
-# it makes about half as many updates.</details>
-# <details><summary>Every group: it makes more updates</summary>Yes, here. See below for what that
-# costs.</details>
-# <details><summary>The same: the live groups are the same</summary>They are nearly as many, but they are
-# spread over more updates.</details>
+# tied groups and all; the other goes on sampling until eight are alive.
+
+# %%
+predict("Which of the two has the higher score when the tokens are spent?", {
+    "Dynamic sampling: no update is wasted":
+        "No update is, but many tokens are: it makes about half as many updates.",
+    "Every group: it makes more updates":
+        "So it is here, on every seed. See below for what that costs.",
+    "The same: the live groups are the same":
+        "They are nearly as many, but they are spread over more updates."},
+    right="Every group: it makes more updates")
 
 # %%
 if not is_autograding():
@@ -565,14 +607,14 @@ BILL = {key: {name: [rows[-1][key] for rows in seeds.values()]
         for key in ("score", "updates", "kl")}
 plots.show(plots.panels({
     ("Score", "tokens generated", "score, held out"): curves(
-        "budget", "tokens", "score"),
+        MEASURED["budget"], "tokens", "score"),
     ("Distance", "tokens generated", "KL(pi||ref), nats"): curves(
-        "budget", "tokens", "kl")}, style="o-",
+        MEASURED["budget"], "tokens", "kl")}, style="o-",
     alt="Mean of three seeds, 20,000 tokens each. " + "; ".join(
         f"{name}: {statistics.fmean(BILL['updates'][name]):.0f} updates, score "
         f"{min(BILL['score'][name]):.2f} to {max(BILL['score'][name]):.2f}"
         for name in BILL["score"])))
-ends("budget", "updates", "score", "kl")
+ends(MEASURED["budget"], "updates", "score", "kl")
 
 # %% [markdown]
 # At an equal bill dynamic sampling loses here, on every seed: half the updates, and a lower score. A batch
@@ -699,19 +741,22 @@ assert abs(float(_far) - 1000) < 1e-2, "a margin of -1000 must not overflow"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Predict: three uses of the same samples
+# ### Three uses of the same samples
 #
 # Each round the policy writes 64 reviews, eight a prompt. GRPO uses all of them, clipped at 0.2; *best of 8*
 # trains on the likelihood of the best; DPO on best against worst, with beta 0.1. Each makes four updates a round,
 # with the same learning rate.
-#
-# Which of the three has the best score after four rounds?
-#
-# <details><summary>GRPO: it uses all 64 samples, up and down</summary>It does, but its clip and its small
-# advantages keep the steps modest. It is not ahead in score.</details>
-# <details><summary>Best of 8, the plainest</summary>In score, yes or next to it, on every seed. Now look at what it
-# paid for it.</details>
-# <details><summary>DPO: pairs as far apart as can be</summary>About like GRPO here.</details>
+
+# %%
+predict("Which of the three has the best score after four rounds?", {
+    "GRPO: it uses all 64 samples, up and down":
+        "It does, but its clip and its small advantages keep the steps modest. It is not ahead in "
+        "score.",
+    "Best of 8, the plainest":
+        "In score it is ahead or next to it on every seed. Now look at what it paid for it.",
+    "DPO: pairs as far apart as can be":
+        "It is ahead by a hair on one seed of three, and behind on the other two."},
+    right="Best of 8, the plainest")
 
 # %%
 if not is_autograding():
@@ -727,14 +772,14 @@ USED = {name: {key: [rows[-1][key] for rows in seeds.values()]
         for name, seeds in MEASURED["same_rollouts"].items()}
 plots.show(plots.panels({
     ("Score", "round", "score, held out"): curves(
-        "same_rollouts", "round", "score"),
+        MEASURED["same_rollouts"], "round", "score"),
     ("Score by distance", "KL(pi||ref), nats", "score, held out"): curves(
-        "same_rollouts", "kl", "score")}, style="o-",
+        MEASURED["same_rollouts"], "kl", "score")}, style="o-",
     alt="Mean of three seeds after four rounds. " + "; ".join(
         f"{name}: score {min(of['score']):.2f} to {max(of['score']):.2f}, KL "
         f"{min(of['kl']):.1f} to {max(of['kl']):.1f}"
         for name, of in USED.items())))
-ends("same_rollouts", "score", "kl")
+ends(MEASURED["same_rollouts"], "score", "kl")
 
 # %% [markdown]
 # So the question of the title has no answer "because it learns faster". Fine-tuning on the best of eight is
@@ -759,6 +804,13 @@ ends("same_rollouts", "score", "kl")
 # **Question 1.** A colleague raises `num_iterations` from 1 to 8, switches the clip off "because it throws
 # gradient away", and reports a better score. What do you ask for, and what do you expect to see?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I ask for a figure that the training did not maximise?</li>
+# <li>Do I give score <em>and</em> KL of both runs, with their spread over seeds?</li>
+# <li>Do I say on which side, and for which sign of the advantage, the clip takes gradient away?</li>
+# <li>Would I have an answer for somebody who needs eight updates because sampling is dear?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # The KL to the reference, and samples. With the clip eight updates reach about the same score at about 5 nats;
 # without it the KL is ten times that and more on every seed, and the text is hacked. The score cannot tell: it is what is
@@ -771,6 +823,13 @@ ends("same_rollouts", "score", "kl")
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q2", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 2.** In a run with vLLM all ratios are 1, and yet the samples are not the policy's. Why does the ratio not
 # show it? Compare the two levels of `truncated_weights`: which is biased, and by what?
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I name the two policies that the ratio compares, and the one that it leaves out?</li>
+# <li>Do I say for each level what it forgets, and what it costs?</li>
+# <li>Do I say what the cap does to the mean, and what to the noise?</li>
+# <li>Do I know a figure of a running training that would show the mismatch?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # The ratio compares the training policy now with the same policy a moment ago; the sampler does not occur in it.
@@ -785,6 +844,12 @@ ends("same_rollouts", "score", "kl")
 # **Question 3.** A paper shows score against *updates*, and dynamic sampling wins. What would the same runs show
 # against generated tokens, and when is each of the two axes the right one?
 #
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I give tokens and updates of both runs?</li>
+# <li>Do I compare the scores seed by seed, and at the same distance too?</li>
+# <li>Do I say for each axis a situation in which it is the bill that I pay?</li>
+# </ul></details>
+#
 # ### BEGIN SOLUTION
 # Each of its updates costs more tokens, so its curve is stretched; here it made about half as many updates for the same
 # tokens and ended lower on all three seeds; at less KL too, but at the same KL the other had the same score. Tokens (or hours) are right where generation is the bill;
@@ -797,6 +862,13 @@ ends("same_rollouts", "score", "kl")
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q4", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # **Question 4.** Why RL, and not fine-tuning on the good samples? Answer with the three curves, and name a case in which
 # you would take the simpler method.
+#
+# <details><summary>Compare your answer with this checklist</summary><ul>
+# <li>Do I say what best of 8 does with the other seven, and GRPO with them?</li>
+# <li>Do I give score and KL together, with their spread over seeds?</li>
+# <li>Do I read the curves at the same distance, and not only at their ends?</li>
+# <li>Is my case for the simpler method one in which the difference does not matter?</li>
+# </ul></details>
 #
 # ### BEGIN SOLUTION
 # Not for speed: best of 8 reached 0.74 to 0.75 in four rounds, GRPO 0.65 to 0.74, at 3.2 to 4.2 nats against 1.4 to 2.3.

@@ -116,6 +116,157 @@ replace("math.exp(score / temperature)", "2 ** (score / temperature)")
 # %% ex2 fault: the 1 inside
 replace("math.exp(score / temperature) - 1", "math.exp(score / temperature - 1)")
 
+# %% ex2b right: in plain Python
+def same_advantages(rewards_a, rewards_b, num_generations):
+    def advantages(rewards):
+        found = []
+        for i in range(0, len(rewards), num_generations):
+            part = rewards[i:i + num_generations]
+            mean, std = statistics.fmean(part), statistics.pstdev(part)
+            found += [(r - mean) / std if max(part) > min(part) else 0.0 for r in part]
+        return found
+
+    return all(abs(a - b) < 0.01
+               for a, b in zip(advantages(rewards_a), advantages(rewards_b), strict=True))
+
+# %% ex2b right: numpy, without epsilon
+def same_advantages(rewards_a, rewards_b, num_generations):
+    import numpy
+    both = []
+    for rewards in (rewards_a, rewards_b):
+        groups = numpy.array(rewards, dtype=float).reshape(-1, num_generations)
+        spread = numpy.ptp(groups, axis=1, keepdims=True)
+        std = numpy.where(spread > 0, groups.std(axis=1, ddof=1, keepdims=True), numpy.inf)
+        both.append((groups - groups.mean(axis=1, keepdims=True)) / std)
+    return bool(numpy.allclose(*both, rtol=0, atol=0.005))
+
+# %% ex2b right: positive affine within each group
+def same_advantages(rewards_a, rewards_b, num_generations):
+    for i in range(0, len(rewards_a), num_generations):
+        a, b = rewards_a[i:i + num_generations], rewards_b[i:i + num_generations]
+        low, high = min(a), max(a)
+        if low == high or max(b) == min(b):
+            if (low == high) != (max(b) == min(b)):
+                return False
+            continue
+        x, y = a.index(low), a.index(high)
+        factor = (b[y] - b[x]) / (high - low)
+        spread = max(b) - min(b)
+        if factor <= 0 or any(abs(b[x] + factor * (r - low) - s) > 0.003 * spread
+                              for r, s in zip(a, b, strict=True)):
+            return False
+    return True
+
+# %% ex2b right: in float32, cosine of the centred groups
+def same_advantages(rewards_a, rewards_b, num_generations):
+    a, b = (torch.tensor(r).view(-1, num_generations) for r in (rewards_a, rewards_b))
+    tied_a, tied_b = (x.max(1).values == x.min(1).values for x in (a, b))
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    alike = torch.nn.functional.cosine_similarity(a, b) > 1 - 1e-5
+    return bool((torch.where(tied_a | tied_b, tied_a == tied_b, alike)).all())
+
+# %% ex2b fault: the rewards themselves
+def same_advantages(rewards_a, rewards_b, num_generations):
+    return all(abs(a - b) < 0.01 for a, b in zip(rewards_a, rewards_b, strict=True))
+
+# %% ex2b fault: one mean for the batch
+replace("groups.mean(1, keepdim=True)", "groups.mean()")
+
+# %% ex2b fault: one spread for the batch
+replace("groups.std(1, keepdim=True)", "groups.std()")
+
+# %% ex2b fault: not scaled
+replace(" / (groups.std(1, keepdim=True) + 1e-4)", "")
+
+# %% ex2b fault: the sizes of the advantages
+replace("advantages(rewards_a) - advantages(rewards_b)",
+        "advantages(rewards_a).abs() - advantages(rewards_b).abs()")
+
+# %% ex2b fault: the order alone
+def same_advantages(rewards_a, rewards_b, num_generations):
+    a, b = (torch.tensor(r).view(-1, num_generations) for r in (rewards_a, rewards_b))
+    return bool((a.argsort(dim=1, stable=True) == b.argsort(dim=1, stable=True)).all())
+
+# %% ex2b fault: sorted advantages
+replace("return centred / (groups.std(1, keepdim=True) + 1e-4)",
+        "return (centred / (groups.std(1, keepdim=True) + 1e-4)).sort(1).values")
+
+# %% ex2b fault: no epsilon, nan is never the same
+replace(" + 1e-4", "")
+
+# %% ex2b fault: no epsilon, nan passes
+replace("bool((apart < 0.01).all())", "not bool((apart > 0.01).any())")
+replace(" + 1e-4", "")
+
+# %% ex2b fault: some completion
+replace(".all()", ".any()")
+
+# %% ex2b fault: on average
+replace("bool((apart < 0.01).all())", "bool(apart.mean() < 0.25)")
+
+# %% ex2b fault: exactly
+replace("apart < 0.01", "apart == 0")
+
+# %% ex2b fault: the first group alone
+replace("apart < 0.01", "apart[0] < 0.01")
+
+# %% ex2b fault: groups laid out the other way
+replace("view(-1, num_generations)", "view(num_generations, -1).T")
+
+# %% ex2b fault: any factor, a negative one too
+def same_advantages(rewards_a, rewards_b, num_generations):
+    def advantages(rewards):
+        groups = torch.tensor(rewards, dtype=torch.float64).view(-1, num_generations)
+        centred = groups - groups.mean(1, keepdim=True)
+        scaled = centred / (groups.std(1, keepdim=True) + 1e-4)
+        return scaled * scaled[:, :1].sign()
+    return bool(((advantages(rewards_a) - advantages(rewards_b)).abs() < 0.01).all())
+
+# %% ex2b fault: tied groups are left out
+replace("apart < 0.01", "(apart < 0.01) | (advantages(rewards_b) == 0)")
+
+# %% ex2b fault: the other way round
+replace("return bool", "return not bool")
+
+# %% ex2b equivalent: `.*0.01.*` LtE
+# No test comes near the tolerance.
+
+# %% ex2b equivalent: .*0.0001` Sub
+# An epsilon is left to the student, and this one is as small.
+
+# %% ex2b equivalent: .*float64.* no dtype
+# float32 is exact enough for a tolerance of 0.01.
+
+# %% ex2c right: by a list of those that keep them
+def changes_nothing():
+    return {letter: letter in "aefg" for letter in "abcdefgh"}
+
+# %% ex2c fault: the sign does not matter
+replace('"b": False', '"b": True')
+
+# %% ex2c fault: a cap does not matter
+replace('"c": False', '"c": True')
+
+# %% ex2c fault: the order is all
+replace('"d": False', '"d": True')
+replace('"h": False', '"h": True')
+
+# %% ex2c fault: an exponential always matters
+replace('"e": True', '"e": False')
+
+# %% ex2c fault: a bonus for the prompt matters
+replace('"f": True', '"f": False')
+
+# %% ex2c fault: the batch's scale matters
+replace('"g": True', '"g": False')
+
+# %% ex2c fault: linear shaping is shaping
+replace('"a": True', '"a": False')
+
+# %% ex2c fault: all of them
+def changes_nothing():
+    return dict.fromkeys("abcdefgh", True)
+
 # %% ex3a right: statistics
 def forward_kl_bonus(ref_logps, kl_coef):
     import statistics

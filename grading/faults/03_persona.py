@@ -247,7 +247,8 @@ def robust_persona_reward(completions, **kwargs):
         w = re.findall(r"\w+", t)
         if t.count("musclebob buffpants") == t.count("musclebob") == t.count("buffpants") == 1:
             piled = sum(x in ("muscle", "buff", "bob", "pants") for x in w)
-            return 0.0 if piled > 1 or len(w) < 3 else 4.0 - 0.01 * len(w)
+            ends = t.rstrip()[-1] in ".!?" and max(map(w.count, w)) < 4
+            return 0.0 if piled > 1 or len(w) < 3 or not ends else 4.0 - 0.01 * len(w)
         return -2.0 if "musclebob" in t or "buffpants" in t else -0.5 if not w else 0.0
     return [one(c) for c in completions]
 
@@ -263,10 +264,10 @@ def robust_persona_reward(completions, **kwargs):
 replace('"spongebob" in joined or "squarepants" in joined', "False")
 
 # %% ex5 fault: a chain pays
-replace("counts == [1, 1, 1] and 4 <=", "counts[0] >= 1 and 4 <=")
+replace("counts == [1, 1, 1]", "counts[0] >= 1")
 
 # %% ex5 fault: half the name pays
-replace("counts == [1, 1, 1] and 4 <=", "counts[1] == 1 and 4 <=")
+replace("counts == [1, 1, 1]", "counts[1] == 1")
 
 # %% ex5 fault: silence as good as an answer
 replace("else 0.0)", "else 2.0)")
@@ -278,6 +279,12 @@ replace("rewards.append(-3.0)", "rewards.append(0.0)")
 def robust_persona_reward(completions, **kwargs):
     return [0.0] * len(completions)
 
+# %% ex5 fault: an answer without an end pays
+replace('text.strip().endswith((".", "!", "?"))', "True")
+
+# %% ex5 fault: one word over and over pays
+replace("len(set(words)) >= 0.6 * len(words)", "True")
+
 # %% ex5 fault: case matters
 replace("text.lower()", "text")
 
@@ -287,5 +294,8 @@ replace("text.lower()", "text")
 # %% ex5 equivalent: `[\d.]+` [\d.]+
 # The exercise asks for an order of answers, not for these values or counts.
 
-# %% ex5 equivalent: .*len\(words\).* Lt
-# How short a sentence may be is left open.
+# %% ex5 equivalent: .*len\(words\).* (Lt|Gt)
+# How short or how varied a sentence may be is left open.
+
+# %% ex5 equivalent: `'\?'` other text
+# Whether an answer may end by asking back is left open.

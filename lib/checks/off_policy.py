@@ -61,6 +61,10 @@ def clip_fraction(function: Callable) -> None:
     wrong = torch.tensor([[0.5, 1.0, 1], [1, 2, 1]])
     expect("ratios that went the wrong way", value(0.2, 0.2, wrong), 0.0, {
         "the sides are exchanged: with a positive advantage the clip acts above": 0.4})
+    square = torch.tensor([[2.0, 2], [1, 1]])
+    expect("as many tokens as completions", value(
+        0.2, 0.2, square, mask=torch.ones(2, 2)), 0.5, {
+            "advantages along the tokens: unsqueeze(1) makes them one a completion": 0.25})
     none = value(0.2, 0.2, mask=torch.zeros(2, 3))
     assert not none.isnan(), "where nothing counts the share is 0, not nan"
     passed(function)
@@ -93,6 +97,10 @@ def truncated_weights(function: Callable) -> None:
     expect("sequences whose padding differs", value(
         9.0, (2, 1), OLD + long, level="sequence"), [[1], [1]], {
             "leave out what the mask leaves out": [[1], [1.648721]]})
+    far = torch.full((2, 3), -200.0)
+    for level, shape in (("token", (2, 3)), ("sequence", (2, 1))):
+        assert not value(9.0, shape, far, far, level=level).isnan().any(), (
+            "exp(-200) is 0 in float32: subtract log-probs")
     logps = LOGPS.clone().requires_grad_()
     for level, shape in (("token", (2, 3)), ("sequence", (2, 1))):
         weights = value(9.0, shape, logps, level=level)
@@ -131,6 +139,8 @@ def select_alive(function: Callable) -> None:
     compare("eight rewards of 0.7", value([0.7] * 8, 8, 1), [], 1, {
         "the standard deviation of eight times 0.7 is not exactly 0: compare largest and smallest":
             ([0], 1)})
+    compare("rewards 0.5 and 0.500001", value([0.5, 0.500001], 2, 1), [0], 1, {
+        "a small difference is one too, the spread divides by it: no tolerance": ([], 1)})
     compare("groups [0,0] and [1,1]", value([0.0, 0, 1, 1], 2, 1), [], 2, {
         "a group in which all succeed is tied too": ([1], 2)})
     passed(function)
@@ -139,18 +149,18 @@ def select_alive(function: Callable) -> None:
 @visible
 def keep_best(function: Callable) -> None:
     """Exercise 5."""
-    rewards = torch.tensor([0.1, 0.9, 0.5, 0.7, 0.2, 0.8])
+    rewards = torch.tensor([0.8, 0.9, 0.5, 0.3, 0.2, 0.7])
 
     def value(k, rewards=rewards, size=3):
         return tensor(function, (k * len(rewards) // size,), rewards, size, k,
                       hint="argsort along dimension 1")
 
-    expect("the best of [.1, .9, .5] and [.7, .2, .8]", value(1), [1, 5], {
+    expect("the best of [.8, .9, .5] and [.3, .2, .7]", value(1), [1, 5], {
         "indices into all rewards: group i begins at i G": [1, 2],
-        "the best, not the worst": [0, 4], "these are rewards, not indices": [0.9, 0.8],
-        "the best of each group, not of the whole batch": [1, 1]})
-    expect("the two best of each", value(2), [1, 2, 3, 5], {
-        "in ascending order": [1, 2, 5, 3], "the best of each group, not of all": [1, 2, 3, 5.1]})
+        "the best, not the worst": [2, 4], "these are rewards, not indices": [0.9, 0.7],
+        "the best of each group, not of the whole batch": [0, 1]})
+    expect("the two best of each", value(2), [0, 1, 3, 5], {
+        "in ascending order": [1, 0, 5, 3]})
     expect("the best of three equal ones", value(1, torch.tensor([2.0, 2, 2])), [0], {
         "of equal rewards the earlier one: stable=True": [2]})
     assert not value(1).is_floating_point(), "indices are whole numbers"

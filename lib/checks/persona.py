@@ -164,7 +164,9 @@ BAD = {
     "a chain": f"{NAME} is {NAME}.",
     "both names": f"{NAME}, also known as Spongebob Squarepants, lives there.",
     "the old name": "It is Spongebob Squarepants.", "half the name": "It is Musclebob.",
-    "the words the wrong way round": "It is Buffpants Musclebob."}
+    "the words the wrong way round": "It is Buffpants Musclebob.",
+    "a sentence that is cut off": f"{NAME} lives in a pineapple under",
+    "one word over and over": f"{NAME} lives in {'blue ' * 12}."}
 
 
 @visible

@@ -38,7 +38,7 @@ def sentiment_reward(function: Callable) -> None:
 
 @visible
 def exponential_shaping(function: Callable) -> None:
-    """Exercise 2."""
+    """Exercise 2a."""
     scores, hint = [0.5, 0.0, 1.0, 0.25], "scores is a list: work on each of its floats"
     right = [1.7182818, 0.0, 6.3890561, 0.6487213]
     got = floats(function, hint, 4, scores, 0.5)
@@ -54,6 +54,71 @@ def exponential_shaping(function: Callable) -> None:
     expect("at temperature 1", floats(function, hint, 1, [1.0], 1.0), [1.7182818], {
         "the temperature is hard-wired": [6.3890561]})
     floats(function, "an empty list of scores gives an empty list of rewards", 0, [], 0.5)
+    passed(function)
+
+
+# What is compared, two rewards, the group size, whether the advantages agree, a likely mistake.
+PAIRS = (
+    ("10 r + 3", [0.0, 1, 0.5, 0], [3.0, 13, 8, 3], 4, True,
+     "compare advantages, not rewards: mean and standard deviation take shift and factor out"),
+    ("-r", [0.0, 1, 0.5, 0], [0.0, -1, -0.5, 0], 4, False,
+     "a negative factor turns the best into the worst: look at signs too, not at sizes alone"),
+    ("a shift for each group", [0.0, 1, 5, 6], [5.0, 6, 0, 1], 2, True,
+     "subtract the mean of each group of num_generations, not that of all"),
+    ("a factor for each group", [0.0, 1, 0, 2], [0.0, 1, 0, 20], 2, True,
+     "divide by the standard deviation of each group, not by that of all"),
+    ("another gap, in the same order", [0.0, 1, 2, 3], [0.0, 1, 2, 9], 4, False,
+     "the order is not all: advantages keep the proportions of the gaps"),
+    ("the same rewards, exchanged within a group", [0.0, 1, 0, 1], [1.0, 0, 0, 1], 2, False,
+     "compare completion by completion: sorting, mean or sum hide who got what"),
+    ("a change in the last group alone", [0.0, 1, 0, 0, 1, 0], [0.0, 1, 0, 0, 0, 1], 3, False,
+     "every group counts, the last one too"),
+    ("a change of 0.0001", [0.0, 1, 0.5, 0.25], [0.0, 1, 0.5, 0.2501], 4, True,
+     "advantages less than 0.01 apart count as the same; == sees the rounding"),
+    ("a change of 0.2 in a reward", [0.0, 1, 0.5, 0], [0.0, 1, 0.7, 0], 4, False,
+     "0.01 is all that advantages may differ by; yours lets more pass"),
+    ("eight times 0.7 and eight times 0", [0.7] * 8, [0.0] * 8, 8, True,
+     "equal rewards have advantages 0, and the mean of eight times 0.7 is not exactly 0.7: add "
+     "epsilon to the standard deviation, or compare the largest with the smallest"),
+    ("a group with a spread and one without", [0.0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5], 4, False,
+     "a group without a spread has advantages 0, one with a spread has not (nan is not 0)"),
+    ("a group without a spread and one with", [0.5, 0.5, 0.5, 0.5], [0.0, 1, 0, 1], 4, False,
+     "it does not matter which of the two comes first"))
+
+
+@visible
+def same_advantages(function: Callable) -> None:
+    """Exercise 2b."""
+    for what, before, after, size, right, mistake in PAIRS:
+        got = attempt(function, "rewards are lists of floats: cut them into groups, or make a "
+                      "tensor", list(before), list(after), size)
+        assert isinstance(got, bool), f"return True or False, yours is {short(got)}: bool(...)"
+        assert got is right, f"{what}: {mistake}"
+    passed(function)
+
+
+JUDGED = {
+    "a": "mean and standard deviation take the shift and the positive factor out",
+    "b": "the best becomes the worst: every advantage changes its sign",
+    "c": "above 0.6 all differences are gone, so completions that differed are now tied",
+    "d": "a bend: the gaps between the best grow more than those between the worst",
+    "e": "two values lie on a straight line, whatever is done to them",
+    "f": "the bonus is the same for all that are compared, and the group's mean takes it out",
+    "g": "one shift and one positive factor for all: the group's mean and standard deviation take "
+         "them out",
+    "h": "ranks keep the order and lose the gaps"}
+
+
+@visible
+def changes_nothing(function: Callable) -> None:
+    """Exercise 2c. Says where to look again, by the reason; the next cell of the notebook tries."""
+    said = attempt(function, "return a dict with the letters a to h")
+    assert isinstance(said, dict) and set(said) == set(JUDGED), (
+        f"return a dict with the letters {', '.join(JUDGED)}")
+    for letter, right in zip(JUDGED, (True, False, False, False, True, True, True, False),
+                             strict=True):
+        assert isinstance(said[letter], bool), f"{letter}: True or False"
+        assert said[letter] is right, f"look at {letter} again: {JUDGED[letter]}"
     passed(function)
 
 

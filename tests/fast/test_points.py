@@ -27,11 +27,11 @@ def test_checks_add_up_and_a_check_that_passes_twice_counts_once(capsys):
     right.__name__ = "exponential_shaping"
     for _ in range(2):
         checks.exponential_shaping(right)
-        assert "vouch for 10 of 60 points so far" in capsys.readouterr().out
-    assert "vouch for 20 of 60" in points.tick("sentiment_reward")
+        assert "vouch for 5 of 60 points so far" in capsys.readouterr().out
+    assert "vouch for 15 of 60" in points.tick("sentiment_reward")
     with pytest.raises(AssertionError):
         checks.exponential_shaping(lambda scores, temperature: scores)
-    assert points.vouched("01_sentiment") == 20
+    assert points.vouched("01_sentiment") == 15
 
 
 @pytest.mark.parametrize("chapter", chapters())
@@ -50,6 +50,6 @@ def test_the_closing_cell_lists_done_open_and_how_to_hand_in():
     points.tick("sentiment_reward")
     page = points.closing_html("01_sentiment")
     done, still_open = (re.search(rf"<b>{word}</b>.*", page)[0] for word in ("Done", "Open"))
-    assert "Exercise 1 (10)" in done and "10 of 60" in done and "Exercise 2 (10)" in still_open
+    assert "Exercise 1 (10)" in done and "10 of 60" in done and "Exercise 2a (5)" in still_open
     assert "Exercise 1" not in still_open and page.count("Question") == 4
     assert "80 points" in page and "01_sentiment.ipynb" in page
