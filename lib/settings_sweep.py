@@ -77,5 +77,6 @@ def table(setting: str, keys: tuple[str, ...] = (
         return " to ".join(f"{one:.3g}" for one in dict.fromkeys((min(found), max(found))))
 
     return [[TITLES[setting], *keys]] + [
-        [value, *(cell([run["final"].get(key, 0.0) for run in seeds.values()]) for key in keys)]
+        [value, *(cell([({"score": run["score"][-1]} | run["final"]).get(key, 0.0)
+                        for run in seeds.values()]) for key in keys)]
         for value, seeds in measured(setting).items()]

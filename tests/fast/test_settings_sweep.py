@@ -24,6 +24,9 @@ def test_every_value_was_measured_and_is_drawn(setting):
     header, *rows = settings_sweep.table(setting)
     assert [row[0] for row in rows] == list(settings_sweep.measured(setting))
     assert all(len(row) == len(header) for row in rows)
+    for value, score, *_ in rows:
+        worst = min(run["score"][-1] for run in MEASURED[setting][value].values())
+        assert score.split(" to ")[0] == f"{worst:.3g}"
     assert all(value in figure.alt for value in MEASURED[setting])
 
 
