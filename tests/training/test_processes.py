@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from lib import CourseError, runs, training
 from lib.__main__ import main
 from lib.files import read_json
+from lib.prompts import prompt_ids
+from lib.rollout import generate
 from lib.tasks.sentiment import SentimentTask
 from lib.tiny.corpus import openings
 
@@ -88,6 +90,17 @@ def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, command):
     done = launched("torchrun", *command(run_dir, "--resume-from-checkpoint", "auto"))
     assert done.returncode == 0, done.stderr
     assert_equal(run_dir, alone)
+
+
+def test_a_process_draws_what_one_would_have_drawn_for_its_rows(tiny):
+    policy, tokenizer = tiny
+    asked = prompt_ids(tokenizer, openings()[:6])
+    how = {"ends": [tokenizer.eos_token_id], "pad_token_id": tokenizer.pad_token_id,
+           "temperature": 1.0, "max_completion_length": 8, "seed": 5}
+    whole = generate(policy, asked, **how)
+    assert generate(policy, asked[:3], **how) == whole[:3]
+    assert generate(policy, asked[3:], before=3, **how) == whole[3:]
+    assert generate(policy, asked[3:], **how) != whole[3:]
 
 
 def test_a_step_that_cannot_be_shared_is_refused(answers, tmp_path, monkeypatch):
