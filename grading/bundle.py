@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -14,10 +15,10 @@ from lib import CourseError
 from lib.files import atomic
 
 FOLDER = "grpo-course"  # what the zip unpacks to
-# The student's part of the course; its README ends where the instructors' begins.
+# The student's part of the course.
 STUDENT = ("notebooks/", "lib/", "setup.sh", "pyproject.toml", "environment.yml", "README.md",
-           "LICENSE", "docs/troubleshooting.md", "docs/glossary.md", "docs/results.md",
-           "docs/settings.md", "docs/your_task.md", "docs/wanted_length.py")
+           "LICENSE", "docs/_static/", "docs/troubleshooting.md", "docs/glossary.md",
+           "docs/results.md", "docs/settings.md", "docs/your_task.md", "docs/wanted_length.py")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # of every member: the same course gives the same bytes
 LEFT_OUT = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", "runs", "course", "site", "build",
             ".pytest_cache", ".ruff_cache", ".hypothesis", "setup.log"}
@@ -58,6 +59,15 @@ def bundle(audience: str, out: Path | None = None) -> Path:
             member.compress_type = zipfile.ZIP_DEFLATED
             data = (ROOT / path).read_bytes()
             if audience == "student" and path.name == "README.md":
-                data = data.partition(b"\n## Instructors")[0]
+                data = students_readme(data.decode("utf-8")).encode()
             zipped.writestr(member, data)
     return out
+
+
+def students_readme(text: str) -> str:
+    """The README for a student: what to do first, then what the course is; no word to others."""
+    title, _, about = text.partition("\n")
+    about, _, rest = about.partition("\n## Students\n")
+    about = re.sub(r"```bash\n.*?```\n\n", "", about, count=1, flags=re.DOTALL)  # not theirs
+    do = rest.partition("\n## Instructors")[0]
+    return f"{title}\n\n## What to do\n{do}\n## What the course is\n{about}"

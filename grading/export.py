@@ -58,7 +58,8 @@ def _row(grader: Grader, student) -> dict:
     lost = grader.penalty(notebook)
     return row | {"score": notebook.score - lost, "late": lost,
                   "by_hand": notebook.needs_manual_grade,
-                  "remark": lost and late.reckoning(notebook.score, lost, notebook.max_score)}
+                  "remark": late.reckoning(notebook.score, lost, notebook.max_score)
+                  if lost else ""}
 
 
 def _cell(value) -> str:

@@ -8,6 +8,7 @@ Generated files are the same bytes every time, so that a test can tell when they
 
 import base64
 import dataclasses
+import inspect
 import io
 import json
 import re
@@ -250,7 +251,9 @@ def settings_page() -> str:
                      values.get(field.name) for values in (tiny, other)]
             rows.append(f"| `{flag}` | {option.help} | {option.allowed()} | "
                         + " | ".join("" if v is None else f"`{plain(v)}`" for v in usual) + " |")
+        rule = " ".join(inspect.getdoc(task.name).replace("``", "`").split())
         parts.append(f"## {name}: {task.summary}\n\n"
+                     f"A run's name, and so its folder in `runs/{name}/`: {rule}\n\n"
                      "| flag | what | allowed | tiny | other models |\n|---|---|---|---|---|\n"
                      + "\n".join(rows).replace("||ref", "‖ref") + "\n")
     return "\n".join(parts)

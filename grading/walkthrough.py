@@ -267,8 +267,9 @@ def stage(source: Path, answers: bool = True) -> None:
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(DOCS, source)
-    index = source / "index.md"
-    write_text(index, WITH_ANSWERS.sub(r"\1" if answers else "", index.read_text("utf-8")))
+    for page in source.glob("*.md"):  # a chapter lies beside them there
+        text = WITH_ANSWERS.sub(r"\1" if answers else "", page.read_text("utf-8"))
+        write_text(page, text.replace("](../notebooks/", "]("))
     pictures = source / "_static" / "pictures"
     pictures.mkdir(parents=True)
     guide = []

@@ -1354,7 +1354,9 @@ plots.show(plots.panels({
 #
 # On fresh samples every ratio is 1, so the surrogate of a token is its advantage, and the
 # advantages of a group add up to 0. With `loss_type="grpo"` and $\beta = 0$ the loss **is** 0, at
-# the first step and at the last. It is the *gradient* that trains, and that is not 0. Your loop
+# the first step and at the last. It is the *gradient* that trains, and that is not 0. Many have stopped at
+# it: [trl#2703](https://github.com/huggingface/trl/issues/2703),
+# [open-r1#239](https://github.com/huggingface/open-r1/issues/239). Your loop
 # minimised the `dapo` loss; on the same tensors it also wrote down the `grpo` one.
 
 # %%

@@ -1,6 +1,7 @@
 """The zips that are handed out: the student's holds no answer and runs on its own."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -39,6 +40,15 @@ def test_the_students_bundle_holds_no_answer(student):
         for chapter in chapters():
             assert not whole_answers(text, chapter), path
         assert "HIDDEN TESTS" not in text and "BEGIN SOLUTION" not in text, path
+
+
+def test_the_students_readme_begins_with_what_to_do_and_leads_nowhere_else(student):
+    text = (student / "README.md").read_text()
+    assert re.search(r"^## (.+)$", text, re.MULTILINE)[1] == "What to do"
+    assert text.count("\n## ") == 2 and "-m grading" not in text and "setup.sh demo" not in text
+    assert "| [1. Sentiment]" in text and "What the course is" in text
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert target.startswith("https://") or (student / target).exists(), target
 
 
 def test_the_students_bundle_runs_on_its_own(student):

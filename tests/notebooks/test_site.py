@@ -1,17 +1,20 @@
 """The walk-through: complete, answers folded, no secret, no broken link, no request elsewhere."""
 
+import io
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from grading import SOLUTIONS, chapters
+from grading.pictures import SHOWN, STRIP, fresh
 from grading.release import source_notebook
-from grading.walkthrough import ANSWER, site, stage
+from grading.walkthrough import ANSWER, DOCS, site, stage
 from lib import CourseError
 from tests.browser.test_browser import chrome, needs_browser
 
@@ -174,3 +177,26 @@ def test_the_guide_has_rubrics_messages_and_times(built, pages):
 def test_search_knows_the_glossary(built):
     assert "advantag" in (built / "searchindex.js").read_text()
     assert (built / "search.html").exists()
+
+
+def test_every_chapter_has_its_sentence_and_a_picture_on_the_home_page(built, pages):
+    home = pages[built / "index.html"]
+    assert {f"{chapter}.html" for chapter in chapters()} <= set(home.links)
+    assert {chapter for chapter, _ in SHOWN.values()} == set(chapters())
+    shown = {urlsplit(address).path.rpartition("/")[2] for address in home.loaded}
+    assert {f"{name}.png" for name in (*SHOWN, "samples", "loop")} <= shown
+
+
+def test_the_pictures_are_those_that_the_chapters_draw_now(built):
+    """Titles, curves and runs are the same; figures may differ as processors do."""
+    def masked(alt):
+        return re.sub(r"never fires|fires at step \d+|-?\d[\d.]*", "#", alt)
+
+    for name, data, alt in fresh():
+        with Image.open(DOCS / "_static" / f"{name}.png") as kept:
+            assert kept.size == Image.open(io.BytesIO(data)).size, name
+            told = kept.info["Description"]
+        if name == "samples":  # which words a trained policy finds is a matter of the processor
+            assert all(title.capitalize() in told for title in STRIP)
+        else:
+            assert masked(told) == masked(alt), name
