@@ -766,7 +766,7 @@ plots.show(plots.two_fits(x, target, {
 # %% [markdown]
 # ## 5. Experiments
 #
-# Six more runs, 40 steps each, same seed, same everything else: about five minutes on two
+# Six more runs, 40 steps each, same seed, same everything else: about three minutes on two
 # CPU cores.
 #
 # 1. TRL's own term, per token and **in the loss**, with `beta` 0.05, 0.2 and 0.8,

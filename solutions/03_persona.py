@@ -400,7 +400,7 @@ for name, rows in {"plain": answers, "after two examples": copied}.items():
 # %% [markdown]
 # ### Three runs, the same budget
 #
-# Five passes over 128 questions, 80 steps of 64 completions each; about three minutes in all.
+# Five passes over 128 questions, 80 steps of 64 completions each; about half a minute a run.
 #
 # 1. **plain**: no examples, the naive way;
 # 2. **noise**: no examples, and a little noise on every reward so that no group is tied;
