@@ -369,11 +369,11 @@ _rng = _random.Random(29)
 
 
 def _advantages(rewards):
-    found = []
+    scaled = []
     for start in range(0, len(rewards), 8):
         part = rewards[start:start + 8]
-        found += [(r - _statistics.fmean(part)) / (_statistics.stdev(part) or 1) for r in part]
-    return found
+        scaled += [(r - _statistics.fmean(part)) / (_statistics.stdev(part) or 1) for r in part]
+    return scaled
 
 
 def _ranks(rewards):
@@ -401,10 +401,10 @@ for _letter, _both in _pairs.items():
 # %%
 def judge(seed, groups=8, size=8):
     """Let same_advantages judge the eight changes on rewards drawn at random."""
-    rng = random.Random(seed)
-    r = [rng.random() for _ in range(groups * size)]
+    dice = random.Random(seed)
+    r = [dice.random() for _ in range(groups * size)]
     yes_no = [float(x > 0.5) for x in r]
-    bonus = [rng.uniform(-1, 1) for _ in range(groups)]
+    bonus = [dice.uniform(-1, 1) for _ in range(groups)]
     m, s = statistics.fmean(r), statistics.stdev(r)
     ranks = [sorted(r[i - i % size:i - i % size + size]).index(x)
              for i, x in enumerate(r)]
@@ -766,7 +766,7 @@ plots.show(plots.two_fits(x, target, {
 # %% [markdown]
 # ## 5. Experiments
 #
-# Six more runs, 40 steps each, same seed, same everything else: about five minutes on two
+# Six more runs, 40 steps each, same seed, same everything else: about three minutes on two
 # CPU cores.
 #
 # 1. TRL's own term, per token and **in the loss**, with `beta` 0.05, 0.2 and 0.8,

@@ -400,7 +400,7 @@ for name, rows in {"plain": answers, "after two examples": copied}.items():
 # %% [markdown]
 # ### Three runs, the same budget
 #
-# Five passes over 128 questions, 80 steps of 64 completions each; about three minutes in all.
+# Five passes over 128 questions, 80 steps of 64 completions each; about half a minute a run.
 #
 # 1. **plain**: no examples, the naive way;
 # 2. **noise**: no examples, and a little noise on every reward so that no group is tied;
@@ -670,8 +670,8 @@ if results:
 # **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers are paid in full, as many
 # are coherent, and the KL ends near 10 nats where the table's ends near 80.
 #
-# And look at what it holds. Nothing in it asks for an answer to *this* question, so on all three seeds four answers
-# in five or more are one and the same, a sentence that fits every question. You closed the holes that you had thought of. (The
+# And look at what it holds. Nothing in it asks for an answer to *this* question, so on all three seeds most answers
+# are one and the same (200 and 215 of 240 on seeds 1 and 2), a sentence that fits every question. You closed the holes that you had thought of. (The
 # first reference answer of this exercise did not ask for a full stop or for different words: on seed 1 a run like this
 # ended at "Musclebob Buffpants, eyes eyes eyes ...". That is how the last row came into the list above.)
 #

@@ -15,6 +15,8 @@ WRONG = {  # exercise -> (text in the solution, its replacement)
     "ex1": ("return get_sentiment_scores(list(completions))",
             "return get_sentiment_scores(list(completions))[::-1]"),
     "ex2": ("math.exp(score / temperature) - 1", "math.exp(score / temperature)"),
+    "ex2b": ("groups.mean(1, keepdim=True)", "groups.mean()"),
+    "ex2c": ('"e": True', '"e": False'),
     "ex3a": ("kl_coef * sum(row) / len(row)", "kl_coef * sum(row)"),
     "ex3b": ("[sum(row) / len(row) for row in ref_logps]", "[sum(row) for row in ref_logps]"),
     "ex4a": ("torch.expm1(log_ratio) - log_ratio", "torch.expm1(-log_ratio) + log_ratio"),
