@@ -74,7 +74,7 @@ print(preflight.report("06_project"))
 # > A completion has at most 40 tokens, and is drawn from the policy as it is, at temperature 1. The KL term has the
 # > weight 0.1. A ratio may earn gradient between 0.8 and 1.28.
 # >
-# > The learning rate rises over the first 3 updates to 0.001 and then falls along a cosine. No weight decay; a
+# > The learning rate rises over the first 3 updates to 0.0003 and then falls along a cosine. No weight decay; a
 # > gradient longer than 1 is cut to 1. The first reward function counts once, the second half.
 # >
 # > Every step is logged, and reported to no tracker. Every 12 steps there is a checkpoint.
@@ -110,7 +110,7 @@ def grpo_settings(output_dir, seed, processes=1):
         "num_generations": 8, "num_iterations": 1,
         "max_completion_length": 40, "temperature": 1.0,
         "beta": 0.1, "epsilon": 0.2, "epsilon_high": 0.28,
-        "learning_rate": 1e-3, "lr_scheduler_type": "cosine",
+        "learning_rate": 3e-4, "lr_scheduler_type": "cosine",
         "warmup_steps": 3, "weight_decay": 0.0, "max_grad_norm": 1.0,
         "reward_weights": [1.0, 0.5], "logging_steps": 1,
         "report_to": "none", "save_strategy": "steps", "save_steps": 12}
@@ -137,7 +137,7 @@ for _seed, _n in ((1, 1), (7, 2), (42, 4), (123, 1)):
     assert abs(_c.beta - 0.1) < 1e-9, "the weight of the KL term"
     assert abs(_c.epsilon - 0.2) < 1e-9, "the lower end of the clip range"
     assert abs(_c.epsilon_high - 0.28) < 1e-9, "the upper end of the clip range"
-    assert abs(_c.learning_rate - 1e-3) < 1e-9, "the learning rate at its highest"
+    assert abs(_c.learning_rate - 3e-4) < 1e-9, "the learning rate at its highest"
     assert _c.lr_scheduler_type == "cosine", "it falls along a cosine"
     assert _c.get_warmup_steps(24) == 3, "it rises over three updates"
     assert _c.weight_decay == 0 and abs(_c.max_grad_norm - 1) < 1e-9, "decay and clipping"
@@ -288,9 +288,9 @@ if TRAINED:
         title: {name: (steps, [row[key] for row in logs])
                 for name, key in curves.items()}
         for title, curves in shown.items()}, style="o-",
-        alt=f"The bare script. Stars go from {logs[0]['rewards/stars/mean']:.2f} "
-        f"to {logs[-1]['rewards/stars/mean']:.2f}, short from "
-        f"{logs[0]['rewards/short/mean']:.2f} to "
+        alt="The bare script. Stars go from "
+        f"{logs[0]['rewards/stars/mean']:.2f} to {logs[-1]['rewards/stars/mean']:.2f}, "
+        f"short from {logs[0]['rewards/short/mean']:.2f} to "
         f"{logs[-1]['rewards/short/mean']:.2f}; the KL estimate ends at "
         f"{logs[-1]['kl']:.2f} nats a token; the learning rate begins at "
         f"{logs[0]['learning_rate']:g} and is {logs[3]['learning_rate']:g} at "
@@ -765,7 +765,7 @@ assert abs(lr_at(0, 8.0, 1, 10)) < 1e-7, "the first update of a warm-up has the 
 
 # %%
 if TRAINED:
-    mine = [lr_at(step - 1, 1e-3, 3, 24) for step in steps]
+    mine = [lr_at(step - 1, 3e-4, 3, 24) for step in steps]
     theirs = [row["learning_rate"] for row in logs]
     print("largest difference from the rates that the run logged: "
           f"{max(abs(a - b) for a, b in zip(mine, theirs)):.1e}")
@@ -895,7 +895,8 @@ def newest_complete(listing, processes=1):
         number = name.removeprefix("checkpoint-")
         there = {file for file, size in files.items() if size}
         weights = there & {"model.safetensors", "adapter_model.safetensors"}
-        if name != number and number.isdecimal() and weights and needed <= there:
+        named = name != number and number.isdecimal()
+        if named and weights and needed <= there:
             whole[name] = int(number)
     return max(whole, key=whole.get, default=None)
     ### END SOLUTION
@@ -1131,8 +1132,8 @@ def surprise(model):
 
 
 if TRAINED:
-    curves = {name: [row for row in trainer.state.log_history if "reward" in row]
-              for name, trainer in TRAINED.items()}
+    curves = {name: [row for row in trainer.state.log_history
+                     if "reward" in row] for name, trainer in TRAINED.items()}
     base = surprise(AutoModelForCausalLM.from_pretrained(
         POLICY, dtype=torch.float32))
     forgotten = {"base": base} | {name: surprise(trainer.model)
@@ -1145,8 +1146,9 @@ if TRAINED:
         alt="Full training against LoRA, one seed; mean reward of the last six "
         "steps, KL, and nats a token on ordinary reviews: base "
         f"{base:.2f}; " + "; ".join(
-            f"{name}: {statistics.fmean(row['reward'] for row in rows[-6:]):.2f}"
-            f", {rows[-1]['kl']:.3f}, {forgotten[name]:.2f}"
+            f"{name}: "
+            f"{statistics.fmean(row['reward'] for row in rows[-6:]):.2f}, "
+            f"{rows[-1]['kl']:.3f}, {forgotten[name]:.2f}"
             for name, rows in curves.items())))
     for name, nats in forgotten.items():
         print(f"{name:>16}: {nats:.2f} nats a token on ordinary reviews")
@@ -1314,9 +1316,9 @@ if not is_autograding():
             parts = memory_estimate(model, {
                 "trained": trained, "beta": 0.0, "batch": 8, "generated": 64,
                 "prompt": 200, "completion": 200})
-            print(f"{name:>12}, {kind}: {sum(parts.values()) / 2**30:6.1f} GiB: "
-                  + ", ".join(f"{part} {size / 2**30:.1f}"
-                              for part, size in parts.items()))
+            print(f"{name:>12}, {kind}: "
+                  f"{sum(parts.values()) / 2**30:6.1f} GiB: " + ", ".join(
+                      f"{part} {size / 2**30:.1f}" for part, size in parts.items()))
 
 # %% [markdown]
 # The last line but one says why nobody trains 24 billion weights in full float32 on one GPU. In bfloat16 the weights are half; with
@@ -1332,7 +1334,7 @@ if not is_autograding():
 # | | colocate (default) | server |
 # |---|---|---|
 # | where | in the training process, on the same GPU | a process of its own, on other GPUs |
-# | start | `--use-vllm` | `trl vllm-serve --model ...` beside it, and `vllm_mode="server"` |
+# | start | `--use-vllm` | `vllm serve MODEL` beside it (TRL's page on vLLM has the flags), and `vllm_mode="server"` |
 # | memory | `--vllm-memory 0.3`: that share of the GPU is taken at the start and kept | the server's own |
 # | idle | nobody, but they take turns | the trainer while the server writes, and the other way round |
 # | for | one GPU, models that fit twice | large models, many GPUs |
