@@ -760,6 +760,8 @@ for _ in range(60):
             assert abs(_got - _peak) < 1e-7 * _peak, "a warm-up as long as the run ends at the peak"
 assert abs(lr_at(1, 8.0, 0.21, 10) - 8 / 3) < 1e-7, "a share is rounded up"
 assert abs(lr_at(1, 8.0, 1, 10) - 8.0) < 1e-7, "a warm-up of 1 is one update, no share"
+assert abs(lr_at(7, 8.0, 7, 7) - 8.0) < 1e-7, "a warm-up as long as the run ends at the peak"
+assert abs(lr_at(7, 8.0, 6, 7)) < 1e-7, "the rate ends at 0"
 assert abs(lr_at(0, 8.0, 1, 10)) < 1e-7, "the first update of a warm-up has the rate 0"
 ### END HIDDEN TESTS
 
@@ -1041,7 +1043,7 @@ checks.lora_parameters(lora_parameters)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 assert lora_parameters({"model_type": "gpt2", "n_embd": 2, "n_inner": None,
-                        "n_layer": 1}, 1, ["c_attn"]) == 8
+                        "n_layer": 1, "n_head": 1}, 1, ["c_attn"]) == 8
 ### BEGIN HIDDEN TESTS
 import random as _random
 
