@@ -123,12 +123,11 @@ checks.grpo_settings(grpo_settings)
 assert isinstance(grpo_settings("runs/bare", 1), dict)
 ### BEGIN HIDDEN TESTS
 for _seed, _n in ((1, 1), (7, 2), (42, 4), (123, 1)):
-    _c = checks.config_of(grpo_settings(f"runs/bare{_seed}", _seed, _n))
+    _c = checks.config_of(grpo_settings(f"runs/bare{_seed}", _seed, _n), _n)
     assert _c.output_dir == f"runs/bare{_seed}" and _c.seed == _seed, "folder and seed are arguments"
     assert _c.per_device_train_batch_size == 16, "16 completions a forward pass of a process"
     assert 16 * _c.gradient_accumulation_steps * _n == 64, "64 completions a step over all processes"
-    assert _c.generation_batch_size == 16 * _c.gradient_accumulation_steps, (
-        "a batch of completions for each update")
+    assert _c.generation_batch_size == 64, "a batch of completions for each update"
     assert _c.num_generations == 8 and _c.num_iterations == 1, "groups of eight, used once"
     assert _c.max_steps == 24 and _c.save_steps == 12 and _c.logging_steps == 1, "steps of the run"
     assert _c.save_strategy == "steps" and _c.logging_strategy == "steps", "counted in steps"

@@ -7,7 +7,7 @@ def grpo_settings(output_dir, seed, processes=1):
     settings = {"output_dir": output_dir, "seed": seed, "max_steps": 24, "beta": 0.1}
     settings["per_device_train_batch_size"] = 16
     settings["gradient_accumulation_steps"] = 64 // (16 * processes)
-    settings["generation_batch_size"] = 64 // processes
+    settings["generation_batch_size"] = 64
     settings.update(
         num_generations=8, max_completion_length=40, epsilon=0.2, epsilon_high=0.28,
         learning_rate=0.0003, lr_scheduler_type="cosine", warmup_steps=0.125,
@@ -41,6 +41,9 @@ replace("4 // processes", "1")
 
 # %% ex1 fault: one generation for two updates
 replace('"num_iterations": 1', '"steps_per_generation": 8 // processes')
+
+# %% ex1 fault: the generation batch of one process
+replace('"num_iterations": 1', '"generation_batch_size": 64 // processes')
 
 # %% ex1 fault: each batch twice
 replace('"num_iterations": 1', '"num_iterations": 2')
@@ -300,7 +303,7 @@ replace("name != number and number", "number")
 # %% ex4 fault: an error where there is none
 replace(", default=None", "")
 
-# %% ex4 equivalent: `needed <= there` Lt
+# %% ex4 equivalent: `needed .* Lt
 # the weights are there and not among the needed, so the sets are never equal
 
 # %% ex5 right: a table of layers

@@ -16,8 +16,11 @@ SETTINGS = frozenset(
     "save_strategy save_steps use_vllm remove_unused_columns".split())
 
 
-def config_of(settings: dict):
-    """TRL's GRPOConfig of keyword arguments, on a CPU. AssertionError where there is none."""
+def config_of(settings: dict, processes: int = 1):
+    """TRL's GRPOConfig of keyword arguments, on a CPU, as in a run of so many processes.
+
+    AssertionError where there is none.
+    """
     from trl import GRPOConfig  # seconds to import: only this check pays for them
 
     assert isinstance(settings, dict), "return a dictionary of keyword arguments for GRPOConfig"
@@ -25,7 +28,8 @@ def config_of(settings: dict):
     assert not unknown, (f"{', '.join(unknown)}: either GRPOConfig has no such setting, or the "
                          "script sets it, or the description does not ask for it")
     try:
-        return GRPOConfig(**settings, use_cpu=True, bf16=False)
+        launched = type("GRPOConfig", (GRPOConfig,), {"world_size": processes})
+        return launched(**settings, use_cpu=True, bf16=False)
     except Exception as error:  # of many kinds, for values of a wrong type too
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise AssertionError(f"GRPOConfig refuses these settings: {first}") from None
@@ -71,7 +75,8 @@ def grpo_settings(function: Callable) -> None:
     """Exercise 1."""
     for processes in (1, 2, 4):
         config = config_of(attempt(
-            function, "it takes output_dir, seed and processes", "runs/check", 3, processes))
+            function, "it takes output_dir, seed and processes", "runs/check", 3, processes),
+            processes)
         passes = config.gradient_accumulation_steps
         step = config.per_device_train_batch_size * passes * processes
         assert step == 64, (
@@ -83,6 +88,7 @@ def grpo_settings(function: Callable) -> None:
             f"an update every {passes}: each batch of completions is to be used for one update")
         for name, (right, why) in WANTED.items():
             got = getattr(config, name)
+            got = getattr(got, "value", got)  # of an enumeration
             assert _same(got, right), f"{name} is {got!r}, not {right!r}: {why}"
         assert not config.top_k, f"top_k is {config.top_k}: drawn from the policy as it is"
         rising = config.get_warmup_steps(24)
