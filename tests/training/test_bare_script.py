@@ -1,4 +1,4 @@
-"""Chapter 6's bare script, written to a file of its own: it trains, saves, and goes on bit for bit."""
+"""Chapter 6's bare script, written to a file: it trains, saves, and goes on bit for bit."""
 
 import json
 import os
