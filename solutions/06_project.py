@@ -33,14 +33,11 @@
 import math
 import statistics
 
-import transformers
-
-from lib import is_autograding, plots, points, preflight, settings_sweep
+from lib import is_autograding, plots, preflight, settings_sweep
 from lib.checks import project as checks
 from lib.predict import predict
 from lib.tiny.corpus import gold_score, make_reviews
 
-transformers.utils.logging.disable_progress_bar()
 TRAINED = {}  # name -> the trainer of a run made here
 print(preflight.report("06_project"))
 
@@ -288,7 +285,8 @@ if TRAINED:
                 for name, key in curves.items()}
         for title, curves in shown.items()}, style="o-",
         alt="The bare script. Stars go from "
-        f"{logs[0]['rewards/stars/mean']:.2f} to {logs[-1]['rewards/stars/mean']:.2f}, "
+        f"{logs[0]['rewards/stars/mean']:.2f} to "
+        f"{logs[-1]['rewards/stars/mean']:.2f}, "
         f"short from {logs[0]['rewards/short/mean']:.2f} to "
         f"{logs[-1]['rewards/short/mean']:.2f}; the KL estimate ends at "
         f"{logs[-1]['kl']:.2f} nats a token; the learning rate begins at "
@@ -855,8 +853,9 @@ predict("The script went 24 steps. Now it starts from checkpoint-12 and goes "
 if TRAINED:
     resumed = bare_script(grpo_settings("runs/bare_resumed", seed=1),
                           resume=str(CHECKPOINT))
-    apart = max(float((a - b).abs().max()) for a, b in zip(
-        TRAINED["full"].model.parameters(), resumed.model.parameters()))
+    with torch.no_grad():
+        apart = max(float((a - b).abs().max()) for a, b in zip(
+            TRAINED["full"].model.parameters(), resumed.model.parameters()))
     print(f"largest difference of a weight: {apart}")
 
 # %% [markdown]
@@ -1234,7 +1233,8 @@ checks.memory_estimate(memory_estimate)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex6", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
 assert memory_estimate(
-    {"parameters": 1, "layers": 1, "kv_heads": 1, "head_size": 1, "vocabulary": 1},
+    {"parameters": 1, "layers": 1, "kv_heads": 1, "head_size": 1,
+     "vocabulary": 1},
     {"trained": 1, "beta": 0.0, "batch": 1, "generated": 1, "prompt": 1,
      "completion": 1})["weights"] == 4
 ### BEGIN HIDDEN TESTS
@@ -1319,7 +1319,8 @@ if not is_autograding():
                 "prompt": 200, "completion": 200})
             print(f"{name:>12}, {kind}: "
                   f"{sum(parts.values()) / 2**30:6.1f} GiB: " + ", ".join(
-                      f"{part} {size / 2**30:.1f}" for part, size in parts.items()))
+                      f"{part} {size / 2**30:.1f}"
+                      for part, size in parts.items()))
 
 # %% [markdown]
 # The last line but one says why nobody trains 24 billion weights in full float32 on one GPU. In bfloat16 the weights are half; with
