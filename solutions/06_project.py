@@ -148,7 +148,7 @@ for _seed, _n in ((1, 1), (7, 2), (42, 4), (123, 1)):
 # Nothing in this cell is the course's, but for the path of its tiny models. Read it from top to bottom: it is the file
 # that you will write elsewhere. What changes on a GPU with a real model stands in the comments.
 #
-# One thing in it looks odd and is not: **all prompts have the same number of tokens**. Chapter 2 tells the
+# One thing in it looks odd and is not: **only prompts with the same number of tokens are kept**. Chapter 2 tells the
 # story (*The bug that no loss curve shows*). TRL 1.16 scores a completion without telling the model the
 # positions, and GPT-2 then counts left padding as positions; where prompts differ in length, the shorter
 # ones would be trained as another policy's. With prompts of one length nothing is padded on the left, and TRL is right as
@@ -187,11 +187,14 @@ PROMPTS = [f"{lead} {noun} was" for noun in (
     "movie", "western", "comedy", "thriller", "drama", "sequel", "musical",
     "soundtrack") for lead in ("To me the", "Honestly, the", "I thought the")]
 random.Random(0).shuffle(PROMPTS)
-HELD_OUT, TRAIN = PROMPTS[:16], PROMPTS[16:]
 
 tokenizer = AutoTokenizer.from_pretrained(POLICY, padding_side="left")
 tokenizer.pad_token = tokenizer.eos_token
-assert len({len(ids) for ids in tokenizer(PROMPTS)["input_ids"]}) == 1
+# Prompts of one length only: see above. The tiny tokenizer keeps all 66.
+lengths = [len(ids) for ids in tokenizer(PROMPTS)["input_ids"]]
+usual = max(set(lengths), key=lengths.count)
+PROMPTS = [prompt for prompt, n in zip(PROMPTS, lengths) if n == usual]
+HELD_OUT, TRAIN = PROMPTS[:16], PROMPTS[16:]
 
 judge_tokenizer = AutoTokenizer.from_pretrained(SCORER)
 judge = AutoModelForSequenceClassification.from_pretrained(
@@ -571,8 +574,7 @@ plots.show(settings_sweep.draw("learning_rate"))
 
 # %% [markdown]
 # The same on chapter 3's persona, which has to *find* something: at 1e-6 the curve is flat, with the rate that the course takes
-# for it the new name takes over. Guides to this very task were once written with 1e-6, from models a thousand
-# times as large.
+# for it the new name takes over. An early guide to this very task took 1e-6, which suits a model of billions of weights, and nothing moved.
 
 # %%
 plots.show(settings_sweep.draw("persona"))
@@ -670,8 +672,9 @@ predict("Which of the three changes these runs most: warm-up over 0, 5 or 10 "
             "Warm-up": "It takes updates away from a short run: with 10 of 30 "
             "steps the curve comes up later, by about half of the warm-up.",
             "Clipping": "Adam divides each gradient by its own typical size. "
-            "A constant factor cancels; only steps that are wilder than the "
-            "rest are tamed.",
+            "A constant factor cancels, which is all that 0.1 does here; and "
+            "at 1 nothing is cut, since no gradient of this run is that "
+            "long: 1 and none are the same run.",
             "Beta2": "It sets how long Adam remembers sizes. Thirty steps are "
             "too few to see more than noise."}, right="Warm-up")
 
