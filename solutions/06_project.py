@@ -1367,7 +1367,7 @@ if not is_autograding():
 # ```
 #
 # The course divides accumulation by the number of processes, so that a step is as many completions as with one, writes the run's folder
-# once, and resumes with either number. In the bare script that is the argument `processes`.
+# once, and goes on from its checkpoints as one process does. In the bare script that is the argument `processes`.
 #
 # ### Trackers
 #
