@@ -285,7 +285,7 @@ def project_claims(runs, notebook):
 
 
 def settings_claims():
-    """What chapter 6 says of the settings that benchmarks/settings.py has measured, seed by seed."""
+    """What chapter 6 says of the settings that benchmarks/settings.py measured, seed by seed."""
     def runs(setting):
         """For each seed: value -> (score at the end, KL at the end, score halfway)."""
         found = settings_sweep.measured(setting)
