@@ -289,7 +289,7 @@ def settings_claims():
     def runs(setting):
         """For each seed: value -> (score at the end, KL at the end, score halfway)."""
         found = settings_sweep.measured(setting)
-        for seed in next(iter(found.values())):
+        for seed in set.intersection(*map(set, found.values())):
             yield {value: (run["score"][-1], run["kl"][-1], run["score"][len(run["score"]) // 2])
                    for value, seeds in found.items() for run in [seeds[seed]]}
 
