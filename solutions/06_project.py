@@ -682,7 +682,7 @@ for setting in ("warmup_steps", "max_grad_norm", "adam_beta2"):
     plots.show(settings_sweep.draw(setting))
 
 # %% [markdown]
-# **Many passes over few prompts.** 30 steps of 8 prompts are 240 askings: of 168 different prompts, of 32, or 30 times the same 8.
+# **Many passes over few prompts.** 30 steps of 8 prompts are 240 askings: of 168 different prompts, or 30 times the same 8.
 
 # %%
 predict("Training on 8 prompts only, 30 times each. What happens on the "
