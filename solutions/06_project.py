@@ -591,7 +591,7 @@ predict("64 x 1, 32 x 2 and 16 x 4 with the same seed. How alike are the "
             "sample that falls on the edge between two tokens falls "
             "differently, and from there on the texts are others. The curves "
             "are of one kind all the same.",
-            "More accumulation learns more slowly": "No: the number of "
+            "More accumulation learns more slowly": "The number of "
             "updates and of completions in each is the same."},
         right="The same at first, to rounding; not the same bits later")
 
