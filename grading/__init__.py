@@ -3,6 +3,7 @@
 Knows ``lib`` and ``solutions``; neither knows it.
 """
 
+import logging
 import os
 import sys
 import warnings
@@ -12,6 +13,8 @@ from pathlib import Path
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 warnings.filterwarnings("ignore", module="nbgrader")  # its talks with SQLAlchemy
+# Where nbgrader writes the traceback of what it raises as well, and the user reads in one line.
+logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
 
 ROOT = Path(__file__).parent.parent
 SOLUTIONS, NOTEBOOKS = ROOT / "solutions", ROOT / "notebooks"

@@ -15,11 +15,10 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from sqlalchemy.exc import OperationalError
 from tqdm.auto import tqdm
 
 from grading import grade, handed_in, late
-from grading.gradebook import Grader, Result, submitted
+from grading.gradebook import Grader, Result, submitted, words
 from grading.handed_in import HandedIn
 from lib import CourseError
 
@@ -44,12 +43,12 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
             try:
                 if digest is not None:
                     grader.record(student, digest, outcome, isolation)
-            except OperationalError:  # of the whole gradebook: what is recorded so far stays
+            except Exception as error:
                 grader.gradebook.db.rollback()
-                raise
-            except Exception as error:  # of one student: the class goes on
-                grader.gradebook.db.rollback()
-                outcome = grade.Outcome(problem=f"{NOT_RECORDED}: {type(error).__name__}")
+                if "OperationalError" in str(error):  # of all: what is recorded so far stays
+                    raise
+                # Of one student: the class goes on.
+                outcome = grade.Outcome(problem=f"{NOT_RECORDED}: {words(error)}")
             results[student] = grader.result(student, outcome)
             progress.update()
 

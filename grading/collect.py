@@ -93,11 +93,14 @@ def _by_student(files: list[File], students: list[dict[str, str]], assignment: s
     """The files of each student, and a line for each file or owner that is nobody's."""
     roster = Roster(students) if students else None
     problems: list[str] = []
+    others: dict[str, str] = {}  # student -> another name beside the student's number
     owners: dict[str, dict[tuple, list[Owned]]] = defaultdict(lambda: defaultdict(list))
     for item in owned(files, roster):
         student = _student(item.claim, roster, assignment)
         if student:
             owners[student][item.owner].append(item)
+            if roster and roster.by_number_alone(item.claim):
+                others[student] = item.claim.label
         elif item.file.is_notebook or item.claim.kind != PLAIN:
             problems.append(f"{item.file.path}: {_nobody(item.claim, roster)}")
         else:
@@ -113,21 +116,21 @@ def _by_student(files: list[File], students: list[dict[str, str]], assignment: s
                                else "give a class list"))
         else:
             theirs[student] = (with_notebook or list(by_owner.values()))[0]
+    problems += [f"{student}: by the number alone, Canvas writes '{name}'; if that is a group, its "
+                 "other members got nothing" for student, name in sorted(others.items())]
     return theirs, problems
 
 
 def _student(claim: Claim, roster: Roster | None, assignment: str) -> str | None:
     if roster:
         return roster.student(claim)
-    if key(claim.label) in ("participant", key(assignment)):
-        return None
-    return key_id(claim.label)
+    return None if claim.blind or key(claim.label) == key(assignment) else key_id(claim.label)
 
 
 def _nobody(claim: Claim, roster: Roster | None) -> str:
-    if claim.kind == "moodle" and key(claim.label) == "participant":
-        return (f"'{claim.label}_{claim.number}' is a number of blind marking; reveal the "
-                "students' identities in Moodle and download again")
+    if claim.blind:
+        return (f"the names are hidden; reveal the students' identities in "
+                f"{claim.kind.capitalize()} and download again")
     return f"{claim.label!r} " + ("fits no single student of the class list" if roster
                                   else "names no student; give a class list")
 
@@ -159,8 +162,8 @@ def _take(course: Path, assignment: str, student: str, items: list[Owned], place
                  for item in ranked[:-1]]
     if left := [item.file.name for item in items
                 if not item.file.is_notebook and _module(item) not in helpers]:
-        problems.append(f"{student}: left out, since only .py files beside the notebook count: "
-                        f"{', '.join(left[:5])}")
+        problems.append(f"{student}: left out, since only .py files that the notebook beside them "
+                        f"can import count: {', '.join(left[:5])}")
     return best
 
 

@@ -22,8 +22,10 @@ NOTEBOOK = re.compile(r"\.ipynb(?:\.(?:txt|json|download))?$", re.IGNORECASE)
 COPY = re.compile(r"(?:-(\d{1,9})| ?\((\d{1,9})\)|-copy(\d{1,9}))(?=\.\w+(?:\.\w+)?$)",
                   re.IGNORECASE)
 # Dot files are left out too: macOS's ._x, .DS_Store, .ipynb_checkpoints, .git.
-JUNK = {"__macosx", "__pycache__", "thumbs.db", "desktop.ini"}
+JUNK = {"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "icon\r",
+        "feedback attachment(s)"}  # Sakai's folder of what a tutor wrote
 ENTRIES = 200_000  # of a zip; more is an attack on memory
+DEPTH = 50  # folders of a path, of which the deepest are taken for one
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def _split(entry) -> tuple:
     parts = tuple(unicodedata.normalize("NFC", part)
                   for part in re.split(r"[/\\]", name) if part not in ("", "."))
     junk = any(part.startswith((".", "~$")) or part.lower() in JUNK for part in parts)
+    if len(parts) > DEPTH:
+        parts = (*parts[:DEPTH], parts[-1])
     return (() if junk else parts), when, read
 
 

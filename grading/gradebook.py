@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import nbformat
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Gradebook, InvalidEntry, MissingEntry
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
 from sqlalchemy.exc import DatabaseError
@@ -78,15 +78,21 @@ def open_gradebook(course: Path) -> Iterator[Gradebook]:
     try:
         with Gradebook(f"sqlite:///{path.resolve()}", "grpo") as book:
             yield book
-    except DatabaseError as error:
-        raise CourseError(f"{path} {_trouble(str(error.orig))}") from None
+    except (DatabaseError, InvalidEntry) as error:
+        raise CourseError(f"{path} {_trouble(words(error))}") from None
+
+
+def words(error: Exception) -> str:
+    """What an error of the gradebook says: SQLite's own words, whoever passed them on."""
+    said = re.search(r"\(sqlite3\.\w+\) (.*)", str(error))
+    return (said[1] if said else str(error).partition("\n")[0])[:200]
 
 
 def _trouble(said: str) -> str:
     """What is wrong with a database, and what to do, from SQLite's own words."""
     if "locked" in said:
         return "is in use by another program; close it and try again"
-    if "no such" in said or "has no column" in said:
+    if re.search("no such (table|column)|has no column", said):
         return "is of another version of nbgrader; run nbgrader db upgrade in its folder"
     if "not a database" in said or "malformed" in said:
         return "is no gradebook, or a damaged one; put back a copy of it"
@@ -120,6 +126,12 @@ class Grader:
         self.plugin = LateSubmissionPlugin(config=config(course))
         self._opened = open_gradebook(course)
         self.gradebook = self._opened.__enter__()
+        try:
+            self.gradebook.find_assignment(assignment)
+        except MissingEntry:
+            self._opened.__exit__(None, None, None)
+            raise CourseError(f"{course}/gradebook.db knows no '{assignment}'; run python -m "
+                              f"grading release {assignment} --course {course} first") from None
 
     def __enter__(self):
         return self

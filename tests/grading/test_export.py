@@ -66,18 +66,67 @@ def test_points_by_hand_count_where_nothing_else_could_be_graded(graded, tmp_pat
                                     for r in table(tmp_path / "c", capsys)}.items()
 
 
-@pytest.mark.parametrize("lock, verbs", [
-    ("BEGIN EXCLUSIVE", ("autograde", "export", "feedback")), ("BEGIN IMMEDIATE", ("autograde",))])
-def test_a_locked_gradebook_is_one_line(graded, tmp_path, capsys, lock, verbs):
+def with_class_list(tmp_path, *ids: str) -> list[str]:
+    """A download and a class list, as arguments of collect."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "right.ipynb").write_bytes(as_bytes(solved()))
+    (tmp_path / "c.csv").write_text("id,first_name\n" + "".join(f"{i},A\n" for i in ids))
+    return [str(tmp_path / "d"), "--class-list", str(tmp_path / "c.csv")]
+
+
+READS = ("export", "feedback")
+WRITES = ("collect", "autograde")
+
+
+@pytest.mark.parametrize("lock, refused", [
+    (["BEGIN EXCLUSIVE"], READS + WRITES), (["BEGIN IMMEDIATE"], WRITES),
+    (["BEGIN", "SELECT * FROM student"], WRITES)])
+def test_a_locked_gradebook_is_one_line(graded, tmp_path, capsys, lock, refused):
     shutil.copytree(graded, tmp_path / "c")
+    more = {"autograde": ["--regrade", "--student", "cut", "--workers", "1"],
+            "collect": with_class_list(tmp_path, "right", "new")}
     other = sqlite3.connect(tmp_path / "c" / "gradebook.db", isolation_level=None)
-    other.execute(lock)
-    for verb in verbs:
-        more = ["--regrade", "--student", "right"] if verb == "autograde" else []
-        assert main([verb, CHAPTER, "--course", str(tmp_path / "c"), *more]) == 2
-        assert capsys.readouterr().err.splitlines()[-1].endswith(
-            "gradebook.db is in use by another program; close it and try again")
+    for statement in lock:
+        other.execute(statement).fetchall()
+    for verb in READS + WRITES:
+        code = main([verb, CHAPTER, *more.get(verb, []), "--course", str(tmp_path / "c")])
+        told = capsys.readouterr().err.splitlines()
+        assert code == (2 if verb in refused else 0), verb
+        if verb in refused:
+            assert [line for line in told if "grade:" not in line] == [
+                f"error: {tmp_path}/c/gradebook.db is in use by another program; close it and try "
+                "again"], verb
     other.close()
+
+
+def test_a_row_that_cannot_be_written_is_told_and_the_others_are(tmp_path, capsys):
+    generate(tmp_path, CHAPTER)
+    for student in ("ann", "bob", "cai"):
+        (tmp_path / "submitted" / student / CHAPTER).mkdir(parents=True)
+    with sqlite3.connect(tmp_path / "gradebook.db") as database:
+        database.execute("CREATE TRIGGER t BEFORE INSERT ON student WHEN NEW.id = 'bob' "
+                         "BEGIN SELECT RAISE(ABORT, 'a bad row'); END")
+    course = ["--course", str(tmp_path)]
+    assert main(["autograde", CHAPTER, "--workers", "1", *course]) == 2
+    told = capsys.readouterr()
+    assert "bob: not recorded: a bad row\n" in told.out
+    assert told.err.splitlines()[-1] == \
+        "error: graded, but not recorded: bob; run autograde again"
+    assert "Traceback" not in told.err
+    with open_gradebook(tmp_path) as book:
+        assert {entry.student.id for entry in book.assignment_submissions(CHAPTER)} == {
+            "ann", "cai"}
+    assert main(["collect", CHAPTER, *with_class_list(tmp_path, "bob"), *course]) == 2
+    assert capsys.readouterr().err.endswith("gradebook.db cannot be used: a bad row\n")
+
+
+@pytest.mark.parametrize("verb", ["export", "collect"])
+def test_an_empty_gradebook_is_told(graded, tmp_path, capsys, verb):
+    shutil.copytree(graded, tmp_path / "c")
+    (tmp_path / "c" / "gradebook.db").write_bytes(b"")
+    more = with_class_list(tmp_path, "right") if verb == "collect" else []
+    assert main([verb, CHAPTER, *more, "--course", str(tmp_path / "c")]) == 2
+    assert f"run python -m grading release {CHAPTER}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage, said", [

@@ -42,6 +42,89 @@ def test_names_of_platforms(path, who):
     assert owners(path) == [who]
 
 
+@pytest.mark.parametrize("path, who", [
+    ("HW 1/Doe, Jane(jdoe)/Submission attachment(s)/a.ipynb", "jdoe"),
+    ("HW 1/Doe,(jdoe)/Submission attachment(s)/a.ipynb", "jdoe"),
+    ("HW 1/Doe, Jane(jdoe)_Submission attachment(s)_bs_attempt_2026-11-20-10-00-00_a.ipynb",
+     "jdoe"), ("HW 1/Doe, Jane(jdoe)_submissionText.html", "jdoe")])
+def test_sakai(path, who):
+    """zipSubmissions in https://github.com/sakaiproject/sakai/tree/master/assignment, with folders
+    and without.
+    """
+    assert owners(path) == [who]
+
+
+@pytest.mark.parametrize("path, who", [
+    ("29341-148371 - Jane Doe- Oct 8, 2026 1030 AM - a.ipynb", "jdoe"),
+    ("123456-54321 - N0123456 - Bob Smith- Oct 8, 2026 930 AM - a.ipynb", "bs"),
+    ("123456-54321 - N0123456 - Bob Smith - Oct 8, 2026 9:30 AM/Jane Doe.ipynb", "bs")])
+def test_brightspace(path, who):
+    """https://github.com/cgmb/d2lmf/blob/master/d2lmf/d2lmf.py: number, name, time with a colon."""
+    assert owners(path) == [who]
+    assert claim(path.split("/")[0], True).when.hour in (9, 10)
+
+
+@pytest.mark.parametrize("path, who", [
+    ("Team 12/Doe_Jane_jdoe_4711/a.ipynb", "jdoe"), ("Munoz_Jose_jm@x.org_4713/a.ipynb", "jm"),
+    ("______ _______bs_4713/a.ipynb", "bs"), ("Weis_Lena_l_w@x.org_4713/a.ipynb", "lena"),
+    ("Abgaben/Team 7/Smith_Bob_bs_1/Doe_Jane_jdoe_4711/a.ipynb", "bs")])
+def test_ilias(path, who):
+    """downloadAllAssignmentFiles in https://github.com/ILIAS-eLearning/ILIAS,
+    Modules/Exercise/classes/class.ilExSubmission.php: last and first name, login, number, and "_"
+    for what is not ASCII.
+    """
+    assert owners(path) == [who]
+
+
+@pytest.mark.parametrize("path, who", [
+    ("doejane_123_text.html", "jdoe"), ("doejane_LATE_123_link.html", "jdoe"),
+    ("anon_AbC12_9_a.ipynb", None), ("LATE_anon_AbC12_9_jdoe.ipynb", None),
+    ("anon_AbC12_text.html", None)])
+def test_canvas(path, who):
+    """https://github.com/instructure/canvas-lms/blob/master/lib/content_zipper.rb"""
+    assert owners(path) == [who]
+    assert claim(path, True).kind == "canvas" and claim(path, True).blind == (who is None)
+
+
+@pytest.mark.parametrize("path, who", [
+    ("Jane Doe_501_assignsubmission_file/sub/a.ipynb", "jdoe"),
+    ("Jane Doe_501_assignsubmission_file_bs_1_assignsubmission_file_a.ipynb", "jdoe"),
+    ("Jane Doe_501_assignsubmission_onlinetext/onlinetext.html", "jdoe"),
+    ("Team A_12_assignsubmission_file/bs.ipynb", None),
+    ("Default group_assignsubmission_file/bs.ipynb", None),
+    ("Participant_502_assignsubmission_file_bs.ipynb", None)])
+def test_moodle(path, who):
+    """https://github.com/moodle/moodle/blob/main/mod/assign/classes/downloader.php"""
+    assert owners(path) == [who]
+
+
+def test_blackboard_numbers_are_not_canvass():
+    """https://github.com/kwurst/bb-file-cleanup: assignment, login, "attempt", time, file."""
+    paths = [f"HW_1_{login}_attempt_2026-11-20-10-00-00_a.ipynb" for login in (123, 77)]
+    assert owners(*paths, roster=False) == ["HW_1_123", "HW_1_77"]
+    assert owners(*paths) == [None, None]
+
+
+@pytest.mark.parametrize("path, who", [
+    ("Copy of Jane Doe - a.ipynb", "jdoe"), ("Jane Doe - Copy of Bob Smith.ipynb", "jdoe"),
+    ("Kopie von jdoe.ipynb", "jdoe"), ("jdoe/Copy of bs.ipynb", "jdoe")])
+def test_copies_that_drive_makes(path, who):
+    assert owners(path) == [who]
+
+
+@pytest.mark.parametrize("first, second", [
+    ("Jane Doe [4711]/bs.ipynb", "Bob Smith [4712]/a.ipynb"),
+    ("4711 Jane/bs/a.ipynb", "4712 Bob/jdoe/a.ipynb"),
+    ("x1/Bob Smith - a.ipynb", "x2/a.ipynb"), ("HW/x1/bs.ipynb", "HW/x2/b.ipynb")])
+def test_folders_of_no_known_form_are_nobodys(first, second):
+    """What a student wrote within them is no evidence."""
+    assert owners(first, second) == [None, None]
+
+
+def test_sections_are_no_students():
+    assert owners("a/jdoe.ipynb", "a/bs.ipynb", "b/jm.ipynb") == ["jdoe", "bs", "jm"]
+
+
 @pytest.mark.parametrize("path, not_whose", [
     ("Bob Smith_5_assignsubmission_file_/Jane Doe - a.ipynb", "jdoe"),
     ("smithbob_77_9_hw.zip/jdoe/a.ipynb", "jdoe"),
@@ -103,10 +186,33 @@ JOSE = "jm,José,Muñoz,jm@x.org,88\n"
     (HEAD + JOSE).replace(",", ";").encode(), (HEAD + JOSE).replace(",", "\t").encode(),
     (HEAD + JOSE).replace(",", ", ").encode(), (HEAD + JOSE + ",,,,\n\n , ,,,\n").encode(),
     (HEAD.upper() + JOSE).encode(), (HEAD + JOSE).replace("\n", "\r\n").encode(),
-    (HEAD + "jm,\"José\",\"Muñoz\",jm@x.org,88").encode()])
+    (HEAD + "jm,\"José\",\"Muñoz\",jm@x.org,88").encode(), ("sep=,\r\n" + HEAD + JOSE).encode(),
+    (HEAD.strip() + ",,\n" + JOSE.strip() + ",,\n").encode()])
 def test_class_lists_as_programs_write_them(tmp_path, data):
     (tmp_path / "c.csv").write_bytes(data)
     assert read_class_list(tmp_path / "c.csv") == [ROWS[2]]
+
+
+@pytest.mark.parametrize("text, lost", [
+    ("Student,ID,SIS User ID,SIS Login ID,Section,HW (12)\n,,,,,Manual Posting\n"
+     '    Points Possible,,,,,60\n"Muñoz, José",88,s1,jm,A,\n"Student, Test",9,,4f3a,A,\n',
+     {"email"}),
+    ("First name,Last name,ID number,Institution,Email address,Course total\n"
+     "José,Muñoz,jm,,jm@x.org,-\n", {"lms_user_id"}),
+    ("First name,Surname,Username,Email address\nJosé,Muñoz,jm,jm@x.org\n", {"lms_user_id"})])
+def test_tables_that_platforms_export(tmp_path, text, lost):
+    (tmp_path / "c.csv").write_text(text)
+    assert read_class_list(tmp_path / "c.csv") == [ROWS[2] | dict.fromkeys(lost, "")]
+
+
+@pytest.mark.parametrize("text", [
+    "Identifier,Full name,Email address\nParticipant 501,Jane Doe,jane@x.org\n", "id,id\na,b\n",
+    "Kennung;Vorname;Nachname\njm;a;b\n", "PK\x03\x04", "\n", "id\n",
+    "Student,ID,SIS Login ID\nPoints Possible,,\n"])
+def test_a_table_that_is_no_class_list(tmp_path, text):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(CourseError, match="no column id, or two, or no row"):
+        read_class_list(tmp_path / "c.csv")
 
 
 @pytest.mark.parametrize("rows, row", [

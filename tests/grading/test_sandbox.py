@@ -1,13 +1,18 @@
 """The jail itself: every probe of the doctor, the clean-up, and what a sandboxed costs."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from grading import ROOT
 from grading.sandbox.client import Forkserver, Proxy, SandboxDied
 from grading.sandbox.doctor import doctor
 from grading.sandbox.namespace import Namespace
@@ -21,7 +26,22 @@ def forkserver():
 
 def test_the_doctor_finds_nothing_wrong_here():
     facts = doctor("strict")
-    assert len(facts) == 12 and all(holds for _, holds, _ in facts), facts
+    assert len(facts) == 13 and all(holds for _, holds, _ in facts), facts
+
+
+def test_a_course_below_tmp_is_seen_and_a_strict_umask_is_no_matter():
+    """The jail's own /tmp once hid what lies below the machine's."""
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        for name in ("lib", "grading"):
+            shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+        told = subprocess.run([sys.executable, "-m", "grading", "doctor"], cwd=home, umask=0o077,
+                              env=os.environ | {"PYTHONPATH": str(home)}, capture_output=True,
+                              text=True)
+    finally:
+        shutil.rmtree(home)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "'lib.__main__'" in told.stdout and "nothing to write but /tmp" in told.stdout
 
 
 def test_a_weaker_level_is_no_jail_and_says_so():
