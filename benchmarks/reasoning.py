@@ -67,7 +67,7 @@ def one_run(variant: str, seed: int, student, tokens: float | None) -> dict:
     base, tokenizer = models.load_policy(models.policy_path(task.model, task))
     exam = thinking.Exam(student, tokenizer, task.max_completion_length)
     measure = partial(thinking.measure, task, student, tokenizer, base)
-    probes = thinking.Probes(partial(measure, every=4))
+    probes = thinking.Probes(partial(measure, every=4), 10 if variant == MAIN else 50)
     start = time.perf_counter()
     thinking.COIN.seed(seed)
     if kind is None:

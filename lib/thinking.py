@@ -32,7 +32,6 @@ from lib.tasks.reasoning import (
 from lib.tiny import problems
 
 RESULTS = Path(__file__).with_name("reasoning.json")  # what benchmarks.reasoning measured
-EVERY = 10  # steps from one probe to the next
 PROBED = ("accuracy", "accuracy_greedy", "format_rate", "worked_rate", "worked_greedy", "length")
 TRIES = 32  # at a question, for pass@k
 ASKED_AT_ONCE = 32  # questions, a group of answers to each
@@ -171,8 +170,9 @@ COIN = random.Random(0)
 class Probes(TrainerCallback):
     """The validation on a few questions every so many steps, as columns: ``step`` and PROBED."""
 
-    def __init__(self, measure: Callable[[object], dict]):
-        self.measure, self.columns = measure, {key: [] for key in ("step", *PROBED)}
+    def __init__(self, measure: Callable[[object], dict], every: int):
+        self.measure, self.every = measure, every
+        self.columns = {key: [] for key in ("step", *PROBED)}
 
     def look(self, policy, step: int) -> None:
         metrics = self.measure(policy)["metrics"]
@@ -183,7 +183,7 @@ class Probes(TrainerCallback):
         self.look(model, 0)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step % EVERY == 0:
+        if state.global_step % self.every == 0:
             self.look(model, state.global_step)
 
 
@@ -234,7 +234,7 @@ def imitate(task: ReasoningTask, student: Mapping[str, Callable], tokens: int, p
         torch.nn.utils.clip_grad_norm_(policy.parameters(), settings["max_grad_norm"])
         optimizer.step()
         schedule.step()
-        if step % EVERY == 0:
+        if step % probes.every == 0:
             probes.look(policy, step)
     return policy
 
