@@ -348,8 +348,8 @@ def bars(points: dict[str, dict[str, dict]], alt: str) -> Figure:
         for i, (name, intervals) in enumerate(points.items()):
             m = intervals[title]
             axis.barh(i, m["value"], color=looks[name]["color"], alpha=0.75)
-            axis.errorbar(m["value"], i, xerr=[[m["value"] - m["low"]], [m["high"] - m["value"]]],
-                          color="black", linewidth=1, capsize=2)
+            spread = [[max(0, m["value"] - m["low"])], [max(0, m["high"] - m["value"])]]
+            axis.errorbar(m["value"], i, xerr=spread, color="black", linewidth=1, capsize=2)
             axis.annotate(f"{m['value']:.3g}" if m["value"] >= 10 else f"{m['value']:.2f}",
                           (m["high"], i), (4, 0), textcoords="offset points", va="center",
                           fontsize=8)
@@ -391,6 +391,11 @@ def seeds(content: dict[tuple[str, str, str], dict], *, alt: str, xscale: str = 
                 axis.plot(x, row, **look | {"marker": ""}, linewidth=0.7, alpha=0.5)
             axis.plot(x, np.mean(rows, axis=0), **look, linewidth=2.2, markersize=4, label=name)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        if len(x) < 9:  # few places: each is named
+            axis.set_xticks(x, x)
+            axis.minorticks_off()
+        if max(np.max(rows) for _, rows in curves.values()) <= 1:
+            axis.set_ylim(-0.03, 1.05)
         axis.legend(fontsize=8, framealpha=0.5)
     figure.alt = alt
     return figure

@@ -835,20 +835,24 @@ plots.show(plots.bars(
 
 # %%
 def of_steps(variant, way):
-    """Accuracy at 2, 3, 4, 5 steps of the base, or the mean over a variant's seeds."""
+    """Greedy accuracy at 2, 3, 4, 5 steps, a row for each seed."""
     found = [BASE] if variant == "base" else MEASURED["runs"][variant].values()
-    return [statistics.fmean(of["ways"][way][n] for of in found) for n in "2345"]
+    return [[of["ways"][way][n] for n in "2345"] for of in found]
+
+
+def means(rows):
+    """The mean over the seeds at each place, for a picture's text."""
+    return ", ".join(f"{statistics.fmean(at):.2f}" for at in zip(*rows))
 
 
 lengths = {f"{name}, {way}": of_steps(variant, way)
            for name, variant in {"base": "base", "trained": "all five"}.items()
            for way in ("free", "at once", "worked out")}
-plots.show(plots.panels(
+plots.show(plots.seeds(
     {("greedy, by length", "steps; 5 was never trained", "right"): {
-        name: (range(2, 6), rates) for name, rates in lengths.items()}},
-    style="o-", alt="Right at 2, 3, 4, 5 steps. " + "; ".join(
-        f"{name}: " + ", ".join(f"{rate:.2f}" for rate in rates)
-        for name, rates in lengths.items())))
+        name: (range(2, 6), rows) for name, rows in lengths.items()}},
+    alt="Right at 2, 3, 4, 5 steps, mean over the seeds. " + "; ".join(
+        f"{name}: {means(rows)}" for name, rows in lengths.items())))
 
 # %% [markdown]
 # The trained policies, free, lie on the line of the base policy that was *made* to work things out, and
@@ -1171,27 +1175,18 @@ if trained and MODEL == "tiny":
 # The same for five seeds:
 
 # %%
-def surgery(*keys):
-    """A row for each seed, of the trained policies' figures."""
-    return [[of["operated"][key] for key in keys] for of in FIVE_SEEDS]
-
-
-cut, follows = ("none", "half", "all"), ("last", "first")
-plots.show(plots.seeds(
-    {("lines kept: none, half, all", "share of the lines", "right"): {
-        "base": ((0, 0.5, 1), [[BASE["operated"][key] for key in cut]]),
-        "trained": ((0, 0.5, 1), surgery(*cut))},
-     ("a result is changed", "0 the last one, 1 the first one", "follows"): {
-        "base": ((0, 1), [[BASE["operated"][key] for key in follows]]),
-        "trained": ((0, 1), surgery(*follows))}},
-    alt="Operations on the reasoning of right, worked-out answers. " + "; ".join(
-        f"{title}: base {BASE['operated'][key]:.2f}, trained "
-        f"{min(row[0] for row in surgery(key)):.2f} to "
-        f"{max(row[0] for row in surgery(key)):.2f}"
-        for key, title in {
-            "none": "right with none of the lines", "half": "half", "all": "all",
-            "last": "follows a changed last result",
-            "first": "a changed first one"}.items())))
+OPERATIONS = {"none": "right: no line kept", "half": "half of the lines kept",
+              "all": "all lines kept", "last": "follows: last result",
+              "first": "follows: first result"}
+plots.show(plots.bars(
+    {"base": {title: rate_interval(
+        round(BASE["operated"][key] * BASE["operated"]["n"]),
+        BASE["operated"]["n"]) for key, title in OPERATIONS.items()},
+     "all five": {title: seed_interval([of["operated"][key]
+                                        for of in FIVE_SEEDS])
+                  for key, title in OPERATIONS.items()}},
+    "Operations on the reasoning of right, worked-out answers; right when so "
+    "many lines are kept, and the share that follows a result raised by 1."))
 
 # %% [markdown]
 # The reasoning is load-bearing, in both policies. Without it the answers are as bad as the base policy's
@@ -1317,12 +1312,8 @@ def worked_share(variant):
             ([BASE] if variant == "base" else MEASURED["runs"][variant].values())]
 
 
-def right_share(variant):
-    return [[of["ways"]["free"][n] for n in "234"] for of in
-            ([BASE] if variant == "base" else MEASURED["runs"][variant].values())]
-
-
-shares = {name: (worked_share(name), right_share(name))
+shares = {name: (worked_share(name),
+                 [row[:3] for row in of_steps(name, "free")])
           for name in ("base", "all five", "0.05 a token")}
 plots.show(plots.seeds(
     {("all steps written, sampled", "steps", "share"): {
@@ -1331,8 +1322,7 @@ plots.show(plots.seeds(
         name: ((2, 3, 4), of[1]) for name, of in shares.items()}},
     alt="All steps written, sampled, and right, greedy, at 2, 3, 4 steps, mean "
     "over the seeds. " + "; ".join(
-        name + ": " + ", ".join(f"{statistics.fmean(at):.2f}" for at in zip(*of[0]))
-        + " and " + ", ".join(f"{statistics.fmean(at):.2f}" for at in zip(*of[1]))
+        f"{name}: {means(of[0])} and {means(of[1])}"
         for name, of in shares.items())
     + f"; length {end('all five', 'length')['value']:.1f} and "
     f"{end('0.05 a token', 'length')['value']:.1f} tokens."))
