@@ -133,7 +133,7 @@ def main() -> None:
         stored["base"] = base_figures(student)
     left = [(variant, seed) for variant, (_, _, seeds) in VARIANTS.items() for seed in seeds
             if str(seed) not in stored["runs"].get(variant, {})]
-    left.sort(key=lambda run: (run[0] != MAIN, run[1]))  # then a seed of each control in turn
+    left.sort(key=lambda run: run[1] - 3 * (run[0] == MAIN))  # a stop leaves some of each
     bar = progress(total=len(left), desc="runs", unit="run", delay=0)
     for variant, seed in left:
         bar.set_postfix_str(f"{variant}, seed {seed}")
