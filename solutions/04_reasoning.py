@@ -40,7 +40,7 @@
 # | 2 | rewards for content | 6 + 3 | 20 |
 # | 3 | rewards for form | 5 + 6 + 7 | 40 |
 # | 4 | what the base policy can do: pass@k | 10 | 25 |
-# | 5 | two training runs, what to look at, and controls | | 30 |
+# | 5 | two training runs, and what to look at | | 25 |
 # | 6 | is the reasoning load-bearing? surgery on completions | 8 + 10 + 7 | 50 |
 # | 7 | a price for every token | 10 | 20 |
 # | 8 | three analysis questions | 15 | 30 |
@@ -49,10 +49,11 @@
 import math
 import re
 import statistics
+from itertools import pairwise
 
 from lib import evaluation, models, plots, preflight, rewards, thinking, widgets
 from lib.checks import reasoning as checks
-from lib.intervals import rate_interval, seed_interval
+from lib.intervals import rate_interval
 from lib.predict import predict
 from lib.rollout import sampled_rows
 from lib.tasks import reasoning
@@ -665,8 +666,8 @@ print("base: ", listed(exam.passes(policy, few)))
 # seed). **beta = 0.02**: a weak pull
 # towards the base policy, which keeps the arithmetic that we do not want to lose. **56 tokens**: enough
 # for five steps; a limit that cuts worked-out answers off would teach that thinking does not pay. **200
-# steps**, one pass over 800 questions: after 150 it is as often right, but one sample in fourteen still
-# falls back into another style of the text that it learnt from (seed 1; after 200, one in thirty).
+# steps**, one pass over 800 questions: after 150 it is nearly as often right, but one sample in fourteen
+# still falls back into another style of the text that it learnt from (one seed; after 200, one in thirty).
 #
 # **What to look at while it trains**: correctness and length together. Length that grows without
 # correctness is padding; correctness that grows without length would be another story than the one told
@@ -726,13 +727,15 @@ if results:
 # ### The flip
 #
 # One run is one run. What follows in this part was measured beforehand, by
-# `python -m benchmarks.reasoning`, on five seeds for the main run and three for each control, and is drawn
-# here. Every ten steps: 60 held-out questions, answered greedily and sampled. Thin lines are seeds, the
-# bold one is their mean.
+# `python -m benchmarks.reasoning`, which trains on one seed after another and goes on where it stopped; the
+# first line below says how many are stored; of one, all that follows is one seed's. Every ten steps: 60 held-out questions, answered greedily
+# and sampled. Thin lines are seeds, the bold one is their mean.
 
 # %%
-FIVE_SEEDS = list(MEASURED["runs"]["all five"].values())
+SEEDS = list(MEASURED["runs"]["all five"].values())
 BASE = MEASURED["base"]
+print(f"stored: {len(SEEDS)} seed(s), {MEASURED['date']}, one thread of an "
+      f"{MEASURED['processor']}")
 
 
 def curve(variant, key):
@@ -742,9 +745,9 @@ def curve(variant, key):
 
 
 def end(variant, key):
-    """Mean over the seeds of a figure after training, with its interval."""
-    return seed_interval([run["final"][key]["value"]
-                          for run in MEASURED["runs"][variant].values()])
+    """Mean over the seeds of a figure after training."""
+    return statistics.fmean(run["final"][key]["value"]
+                            for run in MEASURED["runs"][variant].values())
 
 
 steps, greedy = curve("all five", "accuracy_greedy")
@@ -758,7 +761,7 @@ def passes_half(rows):
 
 def largest(rows):
     """The most that each seed gains from one probe to the next."""
-    return [max(b - a for a, b in zip(row, row[1:])) for row in rows]
+    return [max(b - a for a, b in pairwise(row)) for row in rows]
 
 
 plots.show(plots.seeds(
@@ -769,15 +772,15 @@ plots.show(plots.seeds(
         "sampled": curve("all five", "worked_rate")},
      ("length, sampled", "step", "tokens"): {
         "length": curve("all five", "length")}},
-    alt="Five seeds by step, 60 held-out questions each ten steps. Greedy "
+    alt=f"By step ({len(SEEDS)} seeds), 60 held-out questions each ten steps. Greedy "
         f"accuracy passes one half at step {min(passes_half(greedy))} to "
         f"{max(passes_half(greedy))}; its largest gain in ten steps is "
         f"{min(largest(greedy)):.2f} to {max(largest(greedy)):.2f}, that of "
         f"sampled accuracy {min(largest(sampled)):.2f} to "
         f"{max(largest(sampled)):.2f}. After training, on 240: greedy "
-        f"{end('all five', 'accuracy_greedy')['value']:.3f}, sampled "
-        f"{end('all five', 'accuracy')['value']:.3f}, length "
-        f"{end('all five', 'length')['value']:.1f} tokens."))
+        f"{end('all five', 'accuracy_greedy'):.3f}, sampled "
+        f"{end('all five', 'accuracy'):.3f}, length "
+        f"{end('all five', 'length'):.1f} tokens."))
 
 # %% [markdown]
 # Greedy accuracy goes from a third to nearly all within ten or twenty steps, and then stays. Sampled
@@ -789,43 +792,6 @@ plots.show(plots.seeds(
 # every hundred steps.
 #
 # Length follows the habit: from 16 tokens to 27, and then no further.
-
-# %% [markdown]
-# ### Was it the reward? Controls
-#
-# Five other ways to train, three seeds each, all with as many steps as the main run. **Correctness only**: the four other rewards
-# have weight 0. **Form only**: as above, with 200 steps. **Random reward**: a coin for each completion, whatever it says.
-# **Own right answers**: no GRPO at all. The base policy samples as many tokens as the main run does, its
-# right answers are kept, and it learns from them by likelihood, as from any text. **0.05 a token**: all five, and a
-# price for length; of this more in part 7.
-
-# %%
-predict(
-    "The reward is a coin: it knows nothing of the answer. What becomes of greedy "
-    "accuracy in 200 steps?",
-    {"it rises as well": "On some large models a random reward raised accuracy "
-     "(Shao et al. 2025, Spurious Rewards), by strengthening a habit that was "
-     "the likeliest already. Here the likeliest habit is the one that fails.",
-     "it stays about where it was": "The advantages are noise without a "
-     "direction, and a weak pull leads back to the base policy.",
-     "it falls to nothing": "That would take a reward that prefers wrong answers, "
-     "or a far larger learning rate."},
-    right="it stays about where it was")
-
-# %%
-SHOWN = {"accuracy_greedy": "right, greedy", "accuracy": "right, sampled",
-         "format_rate": "strict form, sampled",
-         "worked_greedy": "all steps, greedy",
-         "worked_rate": "all steps, sampled", "length": "length, sampled"}
-plots.show(plots.bars(
-    {"base": {title: BASE["final"][key] for key, title in SHOWN.items()}}
-    | {variant: {title: end(variant, key) for key, title in SHOWN.items()}
-       for variant in MEASURED["runs"]},
-    "The main run and its controls, mean over the seeds, 240 held-out questions "
-    "each."))
-
-# %% [markdown]
-# TEXT_CONTROLS
 
 # %% [markdown]
 # ### By the number of steps
@@ -875,14 +841,14 @@ tries = [int(k) for k in BASE["passes"]]
 plots.show(plots.seeds(
     {("tries that RL saves", "k", "pass@k"): {
         "base": (tries, passed([BASE])),
-        "trained": (tries, passed(FIVE_SEEDS))}},
-    xscale="log", alt=f"pass@k on {len(few)} held-out questions, base and five "
-    f"seeds. At k = 1: base {BASE['passes']['1']:.2f}, trained "
-    f"{min(row[0] for row in passed(FIVE_SEEDS)):.2f} to "
-    f"{max(row[0] for row in passed(FIVE_SEEDS)):.2f}. At k = {tries[-1]}: base "
+        "trained": (tries, passed(SEEDS))}},
+    xscale="log", alt=f"pass@k on {len(few)} held-out questions, base and "
+    f"trained ({len(SEEDS)} seeds). At k = 1: base {BASE['passes']['1']:.2f}, trained "
+    f"{min(row[0] for row in passed(SEEDS)):.2f} to "
+    f"{max(row[0] for row in passed(SEEDS)):.2f}. At k = {tries[-1]}: base "
     f"{passed([BASE])[0][-1]:.2f}, trained "
-    f"{min(row[-1] for row in passed(FIVE_SEEDS)):.2f} to "
-    f"{max(row[-1] for row in passed(FIVE_SEEDS)):.2f}."))
+    f"{min(row[-1] for row in passed(SEEDS)):.2f} to "
+    f"{max(row[-1] for row in passed(SEEDS)):.2f}."))
 
 # %% [markdown]
 # And your own run, on the same questions:
@@ -1172,7 +1138,7 @@ if trained and MODEL == "tiny":
               f"first one {of['first']:.2f}")
 
 # %% [markdown]
-# The same for five seeds:
+# The same for the stored seeds, with 95 % intervals:
 
 # %%
 OPERATIONS = {"none": "right: no line kept", "half": "half of the lines kept",
@@ -1182,15 +1148,18 @@ plots.show(plots.bars(
     {"base": {title: rate_interval(
         round(BASE["operated"][key] * BASE["operated"]["n"]),
         BASE["operated"]["n"]) for key, title in OPERATIONS.items()},
-     "all five": {title: seed_interval([of["operated"][key]
-                                        for of in FIVE_SEEDS])
-                  for key, title in OPERATIONS.items()}},
+     "all five": {title: rate_interval(
+         round(sum(of["operated"][key] * of["operated"]["n"] for of in SEEDS)),
+         sum(of["operated"]["n"] for of in SEEDS))
+         for key, title in OPERATIONS.items()}},
     "Operations on the reasoning of right, worked-out answers; right when so "
     "many lines are kept, and the share that follows a result raised by 1."))
 
 # %% [markdown]
-# The reasoning is load-bearing, in both policies. Without it the answers are as bad as the base policy's
-# at once, half of it hardly helps, and a wrong result carries through to the answer nearly always. This need not be so: large models, asked easy
+# The reasoning is load-bearing, before training and after. Without any line the answers are right in
+# a third of the cases at most, with half of the lines hardly more often, with all of them nearly always; and a wrong
+# result carries through to the answer nearly always. So training did not *make* the answers depend on the
+# reasoning: it made the policy write it. This need not be so: large models, asked easy
 # questions, often know the answer before they reason, and then what they write explains nothing (Lanham
 # et al. 2023, Turpin et al. 2023). The test is the same there, and `--pass-at` runs it for any model.
 
@@ -1293,42 +1262,9 @@ plots.show(plots.panels(
                                  for cost in prices) + " a token."))
 
 # %% [markdown]
-# ### Does it learn to think only where it must?
-#
-# Three seeds of the main run with 0.05 a token. A right answer of 12 tokens is then worth 1.4, a worked-out
-# one of 20 and more 1.0, the floor: thinking pays only where the chance of being right at once is below two
-# in three or so. The base policy is right at once on half of the problems of two steps, and seldom on
-# longer ones.
-
-# %%
-predict(
-    "With 0.05 a token, what will the policy do with problems of two steps?",
-    PRICE_CHOICES)
-
-# %%
-def worked_share(variant):
-    """The share of samples with all steps, at 2, 3, 4 steps, for each seed."""
-    return [[of["worked_by_steps"][n] for n in "234"] for of in
-            ([BASE] if variant == "base" else MEASURED["runs"][variant].values())]
-
-
-shares = {name: (worked_share(name),
-                 [row[:3] for row in of_steps(name, "free")])
-          for name in ("base", "all five", "0.05 a token")}
-plots.show(plots.seeds(
-    {("all steps written, sampled", "steps", "share"): {
-        name: ((2, 3, 4), of[0]) for name, of in shares.items()},
-     ("right, greedy", "steps", "share"): {
-        name: ((2, 3, 4), of[1]) for name, of in shares.items()}},
-    alt="All steps written, sampled, and right, greedy, at 2, 3, 4 steps, mean "
-    "over the seeds. " + "; ".join(
-        f"{name}: {means(of[0])} and {means(of[1])}"
-        for name, of in shares.items())
-    + f"; length {end('all five', 'length')['value']:.1f} and "
-    f"{end('0.05 a token', 'length')['value']:.1f} tokens."))
-
-# %% [markdown]
-# TEXT_PRICE
+# Try it: `python -m lib train reasoning --token-cost 0.05`, and look at length and at accuracy by the
+# number of steps. With that price a right answer of 12 tokens is worth 1.4, a worked-out one of 20 and more
+# 1.0, the floor: thinking pays only where the chance of being right at once is below two in three or so.
 #
 # From the command line, with the functions of this notebook:
 #
@@ -1370,7 +1306,7 @@ plots.show(plots.seeds(
 # Greedy and sampled accuracy more than doubled; pass@k at a large k, and the base policy when made to
 # work out, were there already. So training elicited: it moved probability to a habit that the policy had
 # and seldom used. New ability is not seen: pass@32 and five steps do not rise beyond what the forced base
-# does, and fine-tuning on the base's own right answers goes the same way.
+# does.
 #
 # Rubric: 2 points for accuracy before and after with intervals. 2 points for elicitation, from pass@k at
 # large k or the forced base. 1 point for the limit of the claim (this policy, this budget, n).
