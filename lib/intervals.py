@@ -10,7 +10,6 @@ from lib import CourseError
 
 DISTINCT_BLOCK = 20  # completions a block of distinct-2
 Z95 = 1.959964  # of a standard normal, 95 % lie within
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # of Student's t, by the number of values
 
 
 def mean_interval(values: list[float]) -> dict:
@@ -20,13 +19,6 @@ def mean_interval(values: list[float]) -> dict:
     """
     mean, n = statistics.fmean(values), len(values)
     half = Z95 * statistics.stdev(values) / math.sqrt(n)
-    return {"value": mean, "low": mean - half, "high": mean + half, "n": n}
-
-
-def seed_interval(values: list[float]) -> dict:
-    """Mean over two to five seeds with its 95 % interval by Student's t: value, low, high, n."""
-    mean, n = statistics.fmean(values), len(values)
-    half = T95[n] * statistics.stdev(values) / math.sqrt(n)
     return {"value": mean, "low": mean - half, "high": mean + half, "n": n}
 
 

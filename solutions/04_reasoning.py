@@ -1157,7 +1157,7 @@ plots.show(plots.bars(
 
 # %% [markdown]
 # The reasoning is load-bearing, before training and after. Without any line the answers are right in
-# a third of the cases at most, with half of the lines hardly more often, with all of them nearly always; and a wrong
+# a third of the cases at most, with half of the lines little more often, with all of them always; and a wrong
 # result carries through to the answer nearly always. So training did not *make* the answers depend on the
 # reasoning: it made the policy write it. This need not be so: large models, asked easy
 # questions, often know the answer before they reason, and then what they write explains nothing (Lanham

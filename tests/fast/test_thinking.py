@@ -1,6 +1,5 @@
 """Chapter 4's experiments: what is asked, what is done to reasoning, the controls, the record."""
 
-import random
 from pathlib import Path
 from statistics import fmean
 
@@ -9,7 +8,6 @@ import pytest
 from benchmarks.reasoning import table
 from grading.faults import reference
 from lib import models, thinking
-from lib.intervals import seed_interval
 from lib.logprobs import completion_logprobs
 from lib.prompts import prompt_ids
 from lib.tasks.reasoning import ANSWER_NOW, ReasoningTask, steps_written
@@ -87,16 +85,6 @@ def test_imitation_makes_the_policys_own_right_answers_likelier(base, monkeypatc
                                        for model in (before, policy)), seen, strict=True):
         gain[hit].append(sum(new) - sum(old))
     assert fmean(gain[True]) > max(0, fmean(gain[False]))
-
-
-def test_the_interval_of_few_seeds_holds_the_truth_as_often_as_it_says():
-    rng = random.Random(0)
-    for n in (2, 3, 5):
-        held = 0
-        for _ in range(4000):
-            found = seed_interval([rng.gauss(1, 2) for _ in range(n)])
-            held += found["low"] < 1 < found["high"]
-        assert abs(held / 4000 - 0.95) < 0.015
 
 
 def test_what_is_stored_is_whole():

