@@ -687,7 +687,7 @@ predict(
          "little with each step. Greedy asks only which habit is the likelier.",
      "nearly all of it within ten or twenty steps, early on":
          "Greedy takes the likelier of two habits. When the probability of "
-         "working it out passes one half, it goes over on nearly all questions.",
+         "working it out passes one half, it goes over on nearly all of them.",
      "not before the rewards for form are learnt":
          "Form is no condition: an answer in any style counts, as long as its "
          "tag can be read. Right answers pay four times what a form does."},
@@ -698,8 +698,8 @@ predict(
     "Of the five rewards, which one asks for long answers?",
     {"correctness": "It reads the number in the answer block and nothing else.",
      "the ones for form": "They ask for tags; between them one line will do.",
-     "none": "Length rises because worked-out answers are right more often, and "
-             "right answers are paid."},
+     "none": "Length rises because worked-out answers are right more often, "
+             "and right answers are paid."},
     right="none")
 
 # %%
@@ -756,7 +756,8 @@ sampled = curve("all five", "accuracy")[1]
 
 def passes_half(rows):
     """The first probe at which each seed is right more often than not."""
-    return [steps[next(i for i, rate in enumerate(row) if rate > 0.5)] for row in rows]
+    return [next(step for step, rate in zip(steps, row) if rate > 0.5)
+            for row in rows]
 
 
 def largest(rows):
@@ -772,8 +773,9 @@ plots.show(plots.seeds(
         "sampled": curve("all five", "worked_rate")},
      ("length, sampled", "step", "tokens"): {
         "length": curve("all five", "length")}},
-    alt=f"By step ({len(SEEDS)} seeds), 60 held-out questions each ten steps. Greedy "
-        f"accuracy passes one half at step {min(passes_half(greedy))} to "
+    alt=f"By step ({len(SEEDS)} seeds), 60 held-out questions each ten steps. "
+        "Greedy accuracy passes one half at step "
+        f"{min(passes_half(greedy))} to "
         f"{max(passes_half(greedy))}; its largest gain in ten steps is "
         f"{min(largest(greedy)):.2f} to {max(largest(greedy)):.2f}, that of "
         f"sampled accuracy {min(largest(sampled)):.2f} to "
@@ -843,7 +845,8 @@ plots.show(plots.seeds(
         "base": (tries, passed([BASE])),
         "trained": (tries, passed(SEEDS))}},
     xscale="log", alt=f"pass@k on {len(few)} held-out questions, base and "
-    f"trained ({len(SEEDS)} seeds). At k = 1: base {BASE['passes']['1']:.2f}, trained "
+    f"trained ({len(SEEDS)} seeds). At k = 1: base "
+    f"{BASE['passes']['1']:.2f}, trained "
     f"{min(row[0] for row in passed(SEEDS)):.2f} to "
     f"{max(row[0] for row in passed(SEEDS)):.2f}. At k = {tries[-1]}: base "
     f"{passed([BASE])[0][-1]:.2f}, trained "
