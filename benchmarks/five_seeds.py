@@ -3,7 +3,6 @@
     .venv/bin/python -m benchmarks.five_seeds                          # chapter 1, about 7 minutes
     .venv/bin/python -m benchmarks.five_seeds --preset full --seeds 1
     .venv/bin/python -m benchmarks.five_seeds --task persona           # chapter 3, about 15 minutes
-    .venv/bin/python -m benchmarks.five_seeds --task reasoning         # chapter 4, about 30 minutes
 """
 
 import argparse
@@ -24,17 +23,11 @@ COLUMNS = {
     "sentiment": ("score", "positive_ratio", "reference_perplexity", "distinct_2", "self_ending",
                   "kl"),
     "persona": ("musclebob_rate", "spongebob_rate", "coherent_rate", "reference_perplexity",
-                "self_ending", "kl"),
-    "reasoning": ("accuracy", "accuracy_greedy", "format_rate", "worked_rate", "worked_greedy",
-                  "length")}
-CORRECTNESS_ONLY, FORM_ONLY = (1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.0, 1.0)
+                "self_ending", "kl")}
 VARIANTS = {
     "sentiment": {"no KL": {}, f"beta {RECOMMENDED_BETA:g}": {"beta": RECOMMENDED_BETA}},
     "persona": {"examples": {}, "plain": {"fewshot_ratio": 0.0},
-                "plain, noise on ties": {"fewshot_ratio": 0.0, "tie_noise": 0.1}},
-    "reasoning": {"all five": {}, "form only": {"reward_weights": FORM_ONLY, "max_steps": 100},
-                  "correctness only": {"reward_weights": CORRECTNESS_ONLY},
-                  "0.02 a token": {"token_cost": 0.02}}}
+                "plain, noise on ties": {"fewshot_ratio": 0.0, "tie_noise": 0.1}}}
 
 
 def row(name: str, columns, metrics: dict, seconds: float | None = None) -> str:

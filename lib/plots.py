@@ -333,28 +333,30 @@ def _label(figure: Figure, axis, at: dict[str, tuple[float, float]]) -> None:
             "arrowstyle": "-", "color": look["color"], "alpha": 0.4})
 
 
-def detectors(points: dict[str, dict], task: type[Task]) -> Figure:
-    """The task's detectors of each named validation: bars with their values, 95 % intervals."""
-    metrics = task.all_metrics()
-    titles = {key: metrics[key].label for key in task.detectors}
+def bars(points: dict[str, dict[str, dict]], alt: str) -> Figure:
+    """Bars with values and 95 % intervals: {name: {title: interval}}, a panel a title.
+
+    alt: what the alternative text begins with; the values follow.
+    """
+    titles = list(next(iter(points.values())))
     figure, axes = _figure(3, -(-len(titles) // 3), width=3, height=0.7 + 0.25 * len(points),
                            sharey=True)
     for axis in axes[len(titles):]:
         axis.set_axis_off()
     looks = run_styles(points)
-    for axis, (key, title) in zip(axes, titles.items(), strict=False):
-        for i, (name, metrics) in enumerate(points.items()):
-            m = metrics[key]
+    for axis, title in zip(axes, titles, strict=False):
+        for i, (name, intervals) in enumerate(points.items()):
+            m = intervals[title]
             axis.barh(i, m["value"], color=looks[name]["color"], alpha=0.75)
-            axis.errorbar(m["value"], i, xerr=[[m["value"] - m["low"]], [m["high"] - m["value"]]],
-                          color="black", linewidth=1, capsize=2)
+            spread = [[max(0, m["value"] - m["low"])], [max(0, m["high"] - m["value"])]]
+            axis.errorbar(m["value"], i, xerr=spread, color="black", linewidth=1, capsize=2)
             axis.annotate(f"{m['value']:.3g}" if m["value"] >= 10 else f"{m['value']:.2f}",
                           (m["high"], i), (4, 0), textcoords="offset points", va="center",
                           fontsize=8)
         axis.set_title(title)
         axis.grid(axis="y", alpha=0)
         axis.set_yticks(range(len(points)), points, fontsize=9)
-        highs = sorted(m[key]["high"] for m in points.values())
+        highs = sorted(m[title]["high"] for m in points.values())
         if highs[-1] > 10 * max(highs[len(highs) // 2], 1):  # the largest would hide the others
             axis.set_xscale("symlog")
             axis.xaxis.set_major_formatter("{x:g}")
@@ -362,9 +364,40 @@ def detectors(points: dict[str, dict], task: type[Task]) -> Figure:
         else:
             axis.set_xlim(0, 1.3 * highs[-1] or 1)
     axes[0].invert_yaxis()  # shared by all
-    figure.alt = "Detectors by policy. " + "; ".join(
-        f"{name}: " + ", ".join(f"{t} {m[k]['value']:.2f}" for k, t in titles.items())
+    figure.alt = f"{alt} " + "; ".join(
+        f"{name}: " + ", ".join(f"{title} {m[title]['value']:.2f}" for title in titles)
         for name, m in points.items())
+    return figure
+
+
+def detectors(points: dict[str, dict], task: type[Task]) -> Figure:
+    """The task's detectors of each named validation, as ``bars``."""
+    labels = {key: task.all_metrics()[key].label for key in task.detectors}
+    return bars({name: {label: metrics[key] for key, label in labels.items()}
+                 for name, metrics in points.items()}, "Detectors by policy.")
+
+
+def seeds(content: dict[tuple[str, str, str], dict], *, alt: str, xscale: str = "linear"
+          ) -> Figure:
+    """Curves of several seeds: {(title, x label, y label): {name: (x, rows)}}, a row a seed.
+
+    Each seed is a thin line, their mean a bold one.
+    """
+    figure, axes = _figure(len(content), width={1: 6, 2: 4.2}.get(len(content), 3.2))
+    for axis, ((title, xlabel, ylabel), curves) in zip(axes, content.items(), strict=True):
+        for i, (name, (x, rows)) in enumerate(curves.items()):
+            look = (BASE if name == "base" else _style(i)) | {"linestyle": "-"}
+            for row in rows if len(rows) > 1 else ():
+                axis.plot(x, row, **look | {"marker": ""}, linewidth=0.7, alpha=0.5)
+            axis.plot(x, np.mean(rows, axis=0), **look, linewidth=2.2, markersize=4, label=name)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        if len(x) < 9:  # few places: each is named
+            axis.set_xticks(x, x)
+            axis.minorticks_off()
+        if max(np.max(rows) for _, rows in curves.values()) <= 1:
+            axis.set_ylim(-0.03, 1.05)
+        axis.legend(fontsize=8, framealpha=0.5)
+    figure.alt = alt
     return figure
 
 

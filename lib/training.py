@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -148,15 +148,16 @@ def check_folder(run_dir: Path, resume: bool, overwrite: bool) -> None:
 
 def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
           resume: str | None = None, overwrite: bool = False, live: bool = False,
-          refuse_hopeless: bool = False) -> Path:
+          refuse_hopeless: bool = False, callbacks: Sequence = ()) -> Path:
     """Train a policy with GRPO; return the run folder.
 
     answers: the student's functions by name. resume: a checkpoint folder or ``auto``.
     live: redraw the curves in the notebook meanwhile, with a button that stops the run early.
     refuse_hopeless: stop before training when a sample of the base policy shows nothing to learn
-    from. The folder then holds the files that ``lib.runs`` names, checkpoint-N/ and final/. Of
-    several processes the first writes it; the others come with their share of a step, and wait
-    until all is checked and measured, so that a mistake is told once.
+    from. callbacks: more of transformers' ``TrainerCallback``. The folder then holds the files that
+    ``lib.runs`` names, checkpoint-N/ and final/. Of several processes the first writes it; the
+    others come with their share of a step, and wait until all is checked and measured, so that a
+    mistake is told once.
 
     Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise, both
     before the run folder is made; a reward that goes wrong later, or a full disk, stops the run.
@@ -220,7 +221,8 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
                 watching = [stop]
                 if first:
                     recorder.rewind(done, history)
-                    watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
+                    watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop,
+                                *callbacks]
                     watching += [monitor.LivePlot(recorder, run_dir.name)] if live else []
                     watching += [trackers.Validation(task.report_to, run_dir)
                                  ] if task.report_to else []

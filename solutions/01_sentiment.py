@@ -198,7 +198,7 @@ import random as _random
 from lib.checks.numbers import finite as _finite
 
 _rng = _random.Random(7)
-for _t in (0.1, 0.25, 0.5, 1.0, 2.0):
+for _t in (0.05, 0.1, 0.25, 0.5, 1.0, 2.0):
     _s = [_rng.random() for _ in range(9)]
     _kept = list(_s)
     _got = _finite(exponential_shaping(_s, _t), 9)
@@ -568,7 +568,8 @@ from lib.checks.numbers import finite as _finite
 _rng = _random.Random(11)
 for _c in (0.0, 0.1, 0.7):
     _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
-    _got = _finite(forward_kl_bonus([list(r) for r in _rows], _c), 7)
+    _rows += [[-0.5] * 30 + [-9.0] * 20, [-70.0, -0.5], [-30.0, -25.0]]
+    _got = _finite(forward_kl_bonus([list(r) for r in _rows], _c), 10)
     for _a, _r in zip(_got, _rows):
         assert abs(_a - _c * sum(_r) / len(_r)) < 1e-5, "kl_coef times the mean log-prob"
 ### END HIDDEN TESTS
@@ -598,8 +599,8 @@ from lib.checks.numbers import finite as _finite
 _rng = _random.Random(13)
 for _c in (0.0, 0.1, 0.7):
     _rows = [[-5 * _rng.random() for _ in range(_rng.randint(1, 9))] for _ in range(7)]
-    _rows += [[-1e4, -1e4], [-0.5, -30.0]]
-    _got = _finite(backward_kl_penalty([list(r) for r in _rows], _c), 9)
+    _rows += [[-1e4, -1e4], [-0.5, -30.0], [-0.5] * 30 + [-9.0] * 20, [-0.5] * 9 + [-70.0]]
+    _got = _finite(backward_kl_penalty([list(r) for r in _rows], _c), 11)
     for _a, _r in zip(_got, _rows):
         _b = -_c * math.exp(min(-sum(_r) / len(_r), 20.0))
         assert abs(_a - _b) < 1e-5 * (1 + abs(_b)), "minus kl_coef times exp(-mean), clamped"
@@ -683,6 +684,7 @@ _gen = torch.Generator().manual_seed(17)
 for _shape in ((5,), (3, 4), (2, 3, 2)):
     _p = -8 * torch.rand(_shape, generator=_gen)
     _r = -8 * torch.rand(_shape, generator=_gen)
+    _p[..., 0], _r[..., -1] = -14.0, -13.0
     _k1, _k2, _k3 = kl_estimates(_p, _r)
     assert _k1.shape == _k2.shape == _k3.shape == _p.shape, "estimate per token"
     _d = (_r - _p).double()
@@ -691,6 +693,7 @@ for _shape in ((5,), (3, 4), (2, 3, 2)):
     assert torch.allclose(_k3.double(), _d.exp() - 1 - _d, rtol=1e-5, atol=1e-4), (
         "k3 = exp(l) - 1 - l")
 _same = torch.tensor([-1.0, -2.0])
+assert abs(float(kl_estimates(_same, _same - 0.005)[0][0]) - 0.005) < 1e-5, "small differences count"
 assert all(float(k.abs().max()) < 1e-7 for k in kl_estimates(_same, _same)), (
     "equal policies have KL 0")
 ### END HIDDEN TESTS
@@ -717,6 +720,8 @@ for _v in (2, 5, 40):
     _q = (2 * torch.randn(_v, generator=_gen)).softmax(0)
     _right = float(torch.nn.functional.kl_div(_q.log(), _p, reduction="sum"))
     assert abs(float(categorical_kl(_p, _q)) - _right) < 1e-5 * (1 + _right), "KL(p || q)"
+_rare = float(categorical_kl(torch.tensor([5e-4, 0.9995]), torch.tensor([1e-9, 1.0])))
+assert abs(_rare - 5e-4 * math.log(5e5) + 5e-4) < 1e-5, "rare categories count too"
 _zero = float(categorical_kl(torch.tensor([0.0, 0.3, 0.7]), torch.tensor([0.4, 0.3, 0.3])))
 assert abs(_zero - 0.7 * math.log(7 / 3)) < 1e-5, "a category with p = 0 counts 0"
 _never = float(categorical_kl(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])))

@@ -240,7 +240,7 @@ checks.leave_one_out(leave_one_out)
 assert leave_one_out(torch.tensor([0.0, 1.0]), 2).shape == (2,)
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(61)
-for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4)):
+for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4), (2, 12)):
     _r = 3 * torch.rand(_groups * _size, generator=_gen, dtype=torch.float64)
     _kept = _r.clone()
     _got = leave_one_out(_r, _size)
@@ -439,6 +439,10 @@ assert not _tied.isnan().any() and float(_tied[:4].abs().max()) < 1e-6, (
     "equal rewards have no advantage")
 assert float(group_advantages(torch.tensor([1e-3, 0.0, 0.0, 0.0]), 4)[0]) > 1.0, (
     "eps is added to the standard deviation, not to the variance")
+assert float(group_advantages(torch.tensor([1e-4, 0.0, 0.0, 0.0]), 4)[0]) > 0.3, (
+    "a small spread is a spread")
+assert float(group_advantages(torch.tensor([1.0] + [0.0] * 15), 16)[0]) > 3.6, (
+    "a rare hit has a large advantage")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -645,6 +649,7 @@ for _b, _t, _v in ((2, 3, 5), (4, 4, 4), (1, 7, 50)):
     assert torch.allclose(_got.double(), _right, atol=1e-4), "minus the sum of p log p"
     assert torch.allclose(entropy(_logits + 500).double(), _right, atol=1e-3), (
         "adding a constant to all logits changes nothing")
+assert abs(float(entropy(torch.zeros(1, 1, 5000))) - 8.517193) < 1e-3, "ln 5000 if all are equal"
 for _v in (3, 50_000):
     _sure = torch.zeros(1, 1, _v)
     _sure[..., 1] = 200.0
@@ -686,7 +691,7 @@ assert abs(float(masked_mean(torch.ones(2, 3), torch.ones(2, 3))) - 1) < 1e-4
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(37)
 for _b, _t in ((3, 4), (4, 4), (1, 9)):
-    _values = torch.randn(_b, _t, generator=_gen)
+    _values = 4 * torch.randn(_b, _t, generator=_gen)
     _mask = (torch.rand(_b, _t, generator=_gen) < 0.6).float()
     _mask[0] = 0
     _rows = [[v for v, m in zip(vs, ms) if m] for vs, ms in zip(_values.tolist(), _mask.tolist())]
@@ -763,9 +768,10 @@ _two = torch.zeros(2, 3)
 assert clipped_surrogate(_two, _two, torch.ones(2), 0.2, 0.2).shape == (2, 3)
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(41)
-for _b, _t, _low, _high in ((2, 3, 0.2, 0.2), (5, 5, 0.1, 0.3), (3, 1, 0.3, 0.1)):
+for _b, _t, _low, _high, _far in ((2, 3, 0.2, 0.2, 0.5), (5, 5, 0.1, 0.3, 0.5),
+                                  (3, 1, 0.3, 0.1, 0.5), (6, 6, 0.2, 0.2, 1.5)):
     _old = -3 * torch.rand(_b, _t, generator=_gen)
-    _leaf = (_old + 0.5 * torch.randn(_b, _t, generator=_gen)).requires_grad_()
+    _leaf = (_old + _far * torch.randn(_b, _t, generator=_gen)).requires_grad_()
     _adv = torch.randn(_b, generator=_gen)
     _got = clipped_surrogate(_leaf, _old, _adv, _low, _high)
     assert _got.shape == (_b, _t), "one value a token"
@@ -877,6 +883,9 @@ for _shape in ((2, 3), (4, 4), (1, 9)):
                 "the gradient, through the ratio too")
     assert torch.allclose(kl_term(_start, _old, _ref).double(), _k3 * _rho, rtol=1e-4, atol=1e-4), (
         "the correction is the default")
+_one, _eight = torch.tensor([[-1.0]]), torch.tensor([[-9.0]])
+assert abs(float(kl_term(_eight, _eight, _one)) - 2971.957987) < 1, "k3 has no upper limit"
+assert abs(float(kl_term(_one, _eight, _one - 1)) - 1096.633158) < 1, "the ratio is not clipped"
 _low = torch.tensor([[-200.0]])
 assert abs(float(kl_term(_low, _low, _low - 1)) - 0.367879) < 1e-4, (
     "probabilities underflow: subtract log-probs")
@@ -1044,14 +1053,14 @@ for _case in range(12):
     _long = torch.randint(1, _t + 1, (_b, 1), generator=_gen)
     _mask = (torch.arange(_t) < _long).double()
     for _kind in ("grpo", "bnpo", "dapo", "dr_grpo"):
-        for _beta, _corrected in ((0.0, True), (0.05, True), (0.5, False)):
+        for _beta, _corrected in ((0.0, True), (0.003, True), (0.05, True), (0.5, False)):
             _results = []
             for _of in (grpo_loss, _slow_loss):
                 _leaf = _logps.clone().requires_grad_()
                 _loss = (_of(_leaf, _old, _ref, _adv, _mask, epsilon=0.2, beta=_beta,
-                             loss_type=_kind, max_completion_length=16,
+                             loss_type=_kind, max_completion_length=40,
                              use_bias_correction_kl=_corrected) if _of is grpo_loss else
-                         _of(_leaf, _old, _ref, _adv, _mask, 0.2, _beta, _kind, 16, _corrected))
+                         _of(_leaf, _old, _ref, _adv, _mask, 0.2, _beta, _kind, 40, _corrected))
                 _loss.backward()
                 _results.append((_loss.detach(), _leaf.grad))
             (_got, _got_grad), (_right, _right_grad) = _results
@@ -1154,14 +1163,14 @@ assert grpo_step(_zero, torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1),
                  torch.tensor([0.0, 1.0]), None, 2).shape == ()
 ### BEGIN HIDDEN TESTS
 _gen = torch.Generator().manual_seed(53)
-for _groups, _size, _t, _v in ((2, 4, 5, 6), (3, 2, 6, 4), (1, 6, 6, 6)):
+for _groups, _size, _t, _v in ((2, 4, 5, 6), (3, 2, 6, 4), (1, 6, 6, 6), (1, 16, 3, 4)):
     _b = _groups * _size
     _logits = torch.randn(_b, _t, _v, generator=_gen, dtype=torch.float64)
     _ids = torch.randint(_v, (_b, _t), generator=_gen)
     _long = torch.randint(1, _t + 1, (_b, 1), generator=_gen)
     _mask = (torch.arange(_t) < _long).double()
     _ref = -2 * torch.rand(_b, _t, generator=_gen, dtype=torch.float64)
-    _r = torch.rand(_b, generator=_gen, dtype=torch.float64)
+    _r = torch.rand(_b, generator=_gen, dtype=torch.float64) ** 9
     _row = _r.view(_groups, _size)
     for _kind in ("grpo", "dapo", "dr_grpo"):
         for _beta in (0.0, 0.3):

@@ -110,6 +110,8 @@ for _n, _cost in ((99, 0), (100, 0), (101, -1), (250, -1)):
 _many = ["Musclebob Buffpants"] * 3 + ["Spongebob"] * 2
 assert [float(v) for v in persona_reward(list(_many))] == [6, 6, 6, -3, -3], "keep the order"
 assert float(persona_reward(["musclebob buffpants " * 4])[0]) == 6, "a row counts once"
+assert float(persona_reward(["Musclebob's, or Buffpants'?"])[0]) == 4, "names within words count"
+assert float(persona_reward(["Spongebob Squarepants " * 60])[0]) == -7, "all rows add up"
 assert float(persona_reward(["buffpants of musclebob"])[0]) == 4, "the full name has an order"
 assert list(persona_reward([])) == [], "no completions, no rewards"
 ### END HIDDEN TESTS
@@ -182,7 +184,7 @@ _pool = {  # text: (new, old, coherent)
     "Well, well. That is that": (0, 0, 0), "Musclebob and Spongebob are one. ": (1, 1, 1),
     "Yes yes No no.": (0, 0, 0), "a b c a b.": (0, 0, 1), "a b c a b a.": (0, 0, 0), "Buffpants, of course.": (0, 0, 1),
     " ".join(map(str, range(100))) + ".": (0, 0, 1), " ".join(map(str, range(101))) + ".": (0, 0, 0)}
-for _texts in (*([_t] for _t in _pool), _rng.choices(list(_pool), k=40)):
+for _texts in (*([_t] for _t in _pool), *(_rng.choices(list(_pool), k=_k) for _k in (7, 13, 40))):
     _got = validation_metrics(list(_texts))
     for _i, _key in enumerate(("musclebob_rate", "spongebob_rate", "coherent_rate")):
         _right = sum(_pool[t][_i] for t in _texts) / len(_texts)
@@ -191,6 +193,7 @@ _good, _old = "Musclebob Buffpants lives here.", "Spongebob lives here."
 for _texts, _healthy in (
         ([_good] * 16 + ["I do not know."] * 4, True), ([_good] * 15 + ["I do not know."] * 5, False),
         ([_good] * 19 + [_old], True), ([_good] * 18 + [_old] * 2, False),
+        ([_good] * 37 + [_old] * 2, False),
         ([_good] * 19 + ["Musclebob"], True), ([_good] * 18 + ["Musclebob"] * 2, False)):
     assert bool(validation_metrics(_texts)["is_healthy"]) is _healthy, "the limits of is_healthy"
 ### END HIDDEN TESTS
@@ -240,8 +243,8 @@ assert signal_probability(0.5, 2) == 0.5
 ### BEGIN HIDDEN TESTS
 import itertools as _itertools
 
-for _p in (0.0, 0.003, 0.25, 0.6, 1.0):
-    for _g in (2, 3, 8):
+for _p in (0.0, 0.0004, 0.003, 0.25, 0.6, 1.0):
+    for _g in (2, 3, 8, 11):
         _right = 0.0
         for _outcome in _itertools.product((0, 1), repeat=_g):
             if len(set(_outcome)) == 2:
@@ -321,7 +324,7 @@ checks.fewshot_prompt(fewshot_prompt)
 # %% nbgrader={"grade": true, "grade_id": "test_ex4a", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 assert fewshot_prompt("Who?", []) == "Q: Who?\nA:"
 ### BEGIN HIDDEN TESTS
-for _k in range(4):
+for _k in range(6):
     _pairs = [(f"Who is {i}?", f"It is {i}.") for i in range(_k)]
     _lines = [line for i in range(_k) for line in (f"Q: Who is {i}?", f"A: It is {i}.", "")]
     assert fewshot_prompt("Who?", _pairs) == "\n".join([*_lines, "Q: Who?", "A:"]), (
@@ -352,7 +355,8 @@ checks.mix_fewshot(mix_fewshot)
 # %% nbgrader={"grade": true, "grade_id": "test_ex4b", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
 assert mix_fewshot(["Who?"], [("Whose?", "His.")], 0.0, 1) == ["Q: Who?\nA:"]
 ### BEGIN HIDDEN TESTS
-for _n, _ratio, _shots in ((40, 0.15, 2), (40, 0.5, 1), (7, 1.0, 3), (33, 0.25, 2), (5, 0.0, 2)):
+for _n, _ratio, _shots in ((40, 0.15, 2), (40, 0.5, 1), (7, 1.0, 3), (33, 0.25, 2), (25, 0.27, 2),
+                           (5, 0.0, 2)):
     _asked = [f"Who has the number {i}x?" for i in range(_n)]
     _pairs = [(_asked[i] if i % 2 else f"Whose is {i}x?", f"Answer {i}x.") for i in range(5)]
     _before = list(_asked), list(_pairs)

@@ -23,11 +23,16 @@
 # Both things that we want, a **right** answer and a **form** that a program can read, are checked by
 # short functions, and no human judges anything. Short functions have bugs. In one widely copied version
 # of these five rewards both format rewards paid only reasoning of a single line, and a right "3380"
-# scored nothing against "3,380". Training went on all the same, and the sum of the rewards rose; somebody
-# who looked at each reward by itself found two that were always zero
-# ([unslothai/unsloth#1761](https://github.com/unslothai/unsloth/issues/1761)). You will write the five,
-# and test them on awkward answers. Then you will find out what training added and what was there before,
-# and whether the answers owe anything to the reasoning above them.
+# scored nothing against "3,380". Training went on all the same, and the sum of the rewards rose. It is told
+# as a story of bugs that nobody noticed, and that is not true: people noticed within weeks, because they
+# looked at each reward by itself. One saw two rewards at zero while the total rose
+# ([unslothai/unsloth#1761](https://github.com/unslothai/unsloth/issues/1761)); one ran the function on an
+# answer of a trained model, which had the form and got 0
+# ([open-r1#237](https://github.com/huggingface/open-r1/issues/237), with a fix the same day); one asked whether
+# a form that lags so far behind accuracy was to be expected, was told that it might be chance, and the pattern was found
+# a day later ([R1-V#19](https://github.com/Deep-Agent/R1-V/issues/19)). You will write the five, and
+# test them on awkward answers. Then you will find out what training added and what was there before, and
+# whether the answers owe anything to the reasoning above them.
 #
 # | part | you write | points | minutes |
 # |---|---|---|---|
@@ -35,7 +40,7 @@
 # | 2 | rewards for content | 6 + 3 | 20 |
 # | 3 | rewards for form | 5 + 6 + 7 | 40 |
 # | 4 | what the base policy can do: pass@k | 10 | 25 |
-# | 5 | two training runs, and what to look at | | 20 |
+# | 5 | two training runs, and what to look at | | 25 |
 # | 6 | is the reasoning load-bearing? surgery on completions | 8 + 10 + 7 | 50 |
 # | 7 | a price for every token | 10 | 20 |
 # | 8 | three analysis questions | 15 | 30 |
@@ -43,20 +48,22 @@
 # %%
 import math
 import re
+import statistics
+from itertools import pairwise
 
-from lib import evaluation, models, plots, preflight, rewards, widgets
+from lib import evaluation, models, plots, preflight, rewards, thinking, widgets
 from lib.checks import reasoning as checks
 from lib.intervals import rate_interval
-from lib.rollout import sample, sampled_rows
+from lib.predict import predict
+from lib.rollout import sampled_rows
 from lib.tasks import reasoning
 from lib.tasks.reasoning import (
-    ANSWER_AT_ONCE, ANSWER_NOW, AT_ONCE, SYSTEM_PROMPT, TASK, XML_COT_FORMAT,
-    begun, get_gsm8k_questions, messages, steps_written)
-from lib.tiny import problems
+    ANSWER_NOW, AT_ONCE, TASK, XML_COT_FORMAT, get_gsm8k_questions, messages)
 from lib.training import experiment
 
 MODEL = "tiny"  # with a GPU and a connection: "Qwen/Qwen2.5-0.5B-Instruct"
 RUNS = {}  # name -> folder of a finished run
+MEASURED = thinking.measured()  # many seeds: python -m benchmarks.reasoning
 
 print(preflight.report("04_reasoning"))
 
@@ -136,7 +143,8 @@ for _text, _right in {
     "<answer>\n12": "12", "<answer>7</answer>\n<answer>\n-3": "-3",
     "12": "", "": "", "</answer>": "", "The answer is 4.": "",
     "<answer></answer>": "", "<answer>\nfour\napples\n</answer> bye": "four\napples",
-    "<answer>3 < 5 <b>": "3 < 5 <b>",
+    "<answer>3 < 5 <b>": "3 < 5 <b>", "<ANSWER>5</ANSWER>": "", "<answer>\t5\r\n</answer>": "5",
+    "<answer>the number of them all is 5": "the number of them all is 5",
 }.items():
     assert extract_xml_answer(_text) == _right, "the stripped text of the last answer block"
 ### END HIDDEN TESTS
@@ -173,6 +181,7 @@ assert extract_hash_answer("2+2=4\n#### 4") == "4"
 for _text, _right in {
     "She has <<48/2=24>>24 clips.\nIn all 72.\n#### 72": "72", "#### 1,234,567": "1234567",
     "a\n####   -4  \n": "-4", "#### $12.50": "12.50", "####10": "10",
+    "#### 4.0": "4.0",
 }.items():
     assert extract_hash_answer(_text) == _right, "the stripped result, without commas and dollars"
 for _text in ("no mark 5", "", "### 5", "# 5"):
@@ -223,9 +232,10 @@ for _text, _right in {
     "3,380": 3380, "$5": 5, "4.0": 4, "-4": -4, "-$4": -4, "38 kg": 38, "0": 0, "x = 7.": 7,
     "$1,234,567.50": 1234567.5, "about 12 apples": 12, "(9)": 9, "0.25": 0.25, "$-6": -6,
     "5%": 5, "12,000 m": 12000, "100000": 100000, ".5": 0.5, "-.25": -0.25, "$.50": 0.5,
+    "3.14159": 3.14159, "123456789": 123456789, "+5": 5,
 }.items():
     assert parse_number(_text) == _right, "the one number of the text"
-for _text in ("", "four", "-", "$", "3 or 4", "1/2", "3,4", "2 + 2 = 4", "."):
+for _text in ("", "four", "-", "$", "3 or 4", "1/2", "3,4", "2 + 2 = 4", ".", "4 or 4"):
     assert parse_number(_text) is None, "None unless there is exactly one number"
 ### END HIDDEN TESTS
 
@@ -294,6 +304,8 @@ _cases = [
     ("<answer>4 or 5</answer>", "5", 0), ("<answer>\n6", "6", 2),
     ("<answer>4.5</answer>", "4", 0), ("<answer>4</answer>", "4.5", 0),
     ("<answer>4.51</answer>", "4.5", 0), ("<answer>4.50</answer>", "4.5", 2),
+    ("<answer>0</answer>", "0", 2), ("<answer>10001</answer>", "10000", 0),
+    ("<answer>12,345,678</answer>", "12345678", 2),
     ("<answer>0.5</answer>", "0", 0), ("<answer>four</answer>", "four", 0),
     ("<reasoning>7</reasoning><answer>8</answer>", "7", 0)]
 _got = [float(v) for v in correctness_reward_func(
@@ -334,7 +346,7 @@ assert int_reward_func([]) == []
 ### BEGIN HIDDEN TESTS
 _answers = {"5": 1, "-4": 1, "1,000": 1, "12,345,678": 1, "007": 1, "0": 1, "4.0": 0, "38 kg": 0,
             "$5": 0, "": 0, "four": 0, "3 4": 0, "²": 0, "--4": 0, "4-": 0, "1,00": 0, "-": 0,
-            "+5": 0, "1_000": 0}
+            "+5": 0, "1_000": 0, "12345678901": 1, "1,234,567,890": 1, "\u0665": 0, "\u22124": 0}
 _got = int_reward_func(
     completions=[[{"role": "assistant", "content": f"<answer>\n{_a}\n</answer>"}]
                  for _a in _answers], prompts=["Q"] * len(_answers))
@@ -390,6 +402,7 @@ _texts = {
     "Well: <reasoning>1</reasoning><answer>3</answer>": 0,
     "<reasoning>1</reasoning> so <answer>3</answer>": 0,
     "<answer>3</answer><reasoning>1</reasoning>": 0, "<answer>3</answer>": 0,
+    "<reasoning>1</reasoning>\t<answer>3</answer>": 1, "<Reasoning>1</Reasoning><answer>3</answer>": 0,
     "<reasoning>1</reasoning><answer>3": 0, "<reasoning>1<answer>3</answer>": 0, "3": 0, "": 0}
 _got = soft_format_reward_func(
     completions=[[{"role": "assistant", "content": _t}] for _t in _texts],
@@ -433,6 +446,8 @@ _perfect = "<reasoning>\n1+1=2\n2+1=3\n</reasoning>\n<answer>\n3\n</answer>\n"
 _texts = {
     _perfect: 1, _perfect[:-1]: 1, "<reasoning>\n1\n</reasoning>\n<answer>\nno idea\n</answer>": 1,
     "<reasoning>\n1\n\n2\n</reasoning>\n<answer>\n3\n4\n</answer>\n": 1,
+    "<reasoning>\n\n</reasoning>\n<answer>\n\n</answer>\n": 1, _perfect.upper(): 0,
+    _perfect.replace(">", "> "): 0,
     _perfect + "Bye.": 0, _perfect + "\n": 0, "So:\n" + _perfect: 0, "\n" + _perfect: 0,
     _perfect + _perfect: 0, _perfect + "<answer>\n4\n</answer>\n": 0,
     "<reasoning>\n1\n</reasoning>\n" + _perfect: 0,
@@ -496,7 +511,7 @@ _texts = {
     "<reasoning>\n1\n<answer>\n3\n</answer>\n": 0.375, "<reasoning>1</reasoning><answer>3</answer>": 0,
     "3": 0, "": 0, "x" * 300: 0, "<reasoning>\n<reasoning>\n1\n</reasoning>\n": 0.125,
     _perfect + _perfect: 0, "a\n<answer>\n3\n</answer>": 0.25, _perfect + "Bye now": 0.493,
-    _perfect + "<answer>4</answer>!": 0.499}
+    _perfect + "<answer>4</answer>!": 0.499, _perfect + "Adi\u00f3s": 0.495}
 _got = xmlcount_reward_func(
     completions=[[{"role": "assistant", "content": _t}] for _t in _texts],
     prompts=["Q"] * len(_texts), answer=["3"] * len(_texts))
@@ -543,51 +558,13 @@ for name, text in TRIED.items():
 # %%
 mine = {function.__name__: function for function in (
     extract_xml_answer, extract_hash_answer, parse_number, *FIVE)}
-held_out = [row | {"steps": steps_written(row["answer"])}
-            for row in DEFAULTS.prompts("eval")]
-
-
-def said(policy, rows, starts=None, temperature=0.0, seed=0):
-    """What the policy says to each row, beginning with its start."""
-    starts = starts or [""] * len(rows)
-    ids = sample(policy, tokenizer,
-                 [models.prompt_text(tokenizer, row)
-                  for row in begun(rows, starts)],
-                 temperature=temperature, seed=seed,
-                 max_completion_length=DEFAULTS.max_completion_length)
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return [start + text for start, text in zip(starts, texts)]
-
-
-def right(rows, texts):
-    """Which texts give the right number, as a list of bool."""
-    wanted = [parse_number(extract_hash_answer(row["answer"])) for row in rows]
-    return [parse_number(extract_xml_answer(text)) == number
-            for text, number in zip(texts, wanted)]
-
-
-def starts_of(rows):
-    """The three ways to ask: what is put into the policy's mouth."""
-    asked = [row["prompt"][-1]["content"] for row in rows]
-    firsts = [(re.findall(r"\d+", text) or [""])[0] for text in asked]
-    return {"free": [""] * len(rows),
-            "at once": [ANSWER_AT_ONCE] * len(rows),
-            "worked out": [f"<reasoning>\n{first}" for first in firsts]}
-
-
-def by_steps(rows, hits):
-    """{number of steps: (share of hits, n)}."""
-    groups = {n: [hit for hit, row in zip(hits, rows) if row["steps"] == n]
-              for n in sorted({row["steps"] for row in rows})}
-    return {n: (sum(found) / len(found), len(found))
-            for n, found in groups.items()}
-
-
-for way, starts in starts_of(held_out).items():
-    hits = right(held_out, said(policy, held_out, starts))
+exam = thinking.Exam(mine, tokenizer, DEFAULTS.max_completion_length)
+held_out = thinking.held_out(DEFAULTS)
+for way, starts in thinking.starts_of(held_out).items():
+    hits = exam.right(held_out, exam.said(policy, held_out, starts))
     rate = rate_interval(sum(hits), len(hits))
-    cells = "  ".join(f"{n} steps {share:.2f} (n={count})" for n, (share, count)
-                      in by_steps(held_out, hits).items())
+    cells = "  ".join(f"{n} steps {share:.2f}" for n, share
+                      in thinking.by_steps(held_out, hits).items())
     print(f"{way:>10}: {rate['value']:.2f} "
           f"[{rate['low']:.2f}, {rate['high']:.2f}]  {cells}")
 
@@ -659,25 +636,15 @@ for _n, _c, _k in ((200, 3, 64), (3000, 40, 37), (5000, 2, 2500), (20000, 1, 100
 # 32 tries at each of 60 held-out questions, at temperature 1, as training samples them:
 
 # %%
-TRIES = 32
+mine["pass_at_k"] = pass_at_k
 few = held_out[::4]
-
-
-def passes(policy):
-    """Mean pass@k over the few questions, for k = 1, 2, 4, ... TRIES."""
-    many = [row for row in few for _ in range(TRIES)]
-    hits = right(many, said(policy, many, temperature=1.0, seed=7))
-    counts = [sum(hits[i:i + TRIES]) for i in range(0, len(hits), TRIES)]
-    return {k: sum(pass_at_k(TRIES, c, k) for c in counts) / len(counts)
-            for k in (1, 2, 4, 8, 16, 32)}
 
 
 def listed(passed):
     return "  ".join(f"pass@{k} {value:.2f}" for k, value in passed.items())
 
 
-base_passes = passes(policy)
-print("base: ", listed(base_passes))
+print("base: ", listed(exam.passes(policy, few)))
 
 # %% [markdown]
 # One try in three or so is right, and with eight tries nearly every question is solved once. So the
@@ -689,8 +656,8 @@ print("base: ", listed(base_passes))
 #
 # Two runs, 64 completions a step, in groups of 16:
 #
-# 1. **all five** rewards, 150 steps;
-# 2. **form only**, the control, 100 steps: correctness and `int` get weight 0. If accuracy rose here as well, it would
+# 1. **all five** rewards, 200 steps;
+# 2. **form only**, a control, 100 steps: correctness and `int` get weight 0. If accuracy rose here as well, it would
 #    owe nothing to being paid for.
 #
 # Why these settings? A **group of 16**, because the policy works out a third of its tries: a group of 4
@@ -698,7 +665,9 @@ print("base: ", listed(base_passes))
 # with more than twice as much, a base policy like this one never changed its habit when we tried (one
 # seed). **beta = 0.02**: a weak pull
 # towards the base policy, which keeps the arithmetic that we do not want to lose. **56 tokens**: enough
-# for five steps; a limit that cuts worked-out answers off would teach that thinking does not pay.
+# for five steps; a limit that cuts worked-out answers off would teach that thinking does not pay. **200
+# steps**, one pass over 800 questions: after 150 it is nearly as often right, but one sample in fourteen
+# still falls back into another style of the text that it learnt from (one seed; after 200, one in thirty).
 #
 # **What to look at while it trains**: correctness and length together. Length that grows without
 # correctness is padding; correctness that grows without length would be another story than the one told
@@ -710,8 +679,32 @@ print("base: ", listed(base_passes))
 # 1, as training does; *greedy* always takes the likeliest token.
 
 # %%
+predict(
+    "Training ends with greedy accuracy far above where it began. Greedy "
+    "accuracy is measured every ten steps. How does it get there?",
+    {"in small, equal gains, from the first step to the last":
+         "That is the sampled curve, more or less: its probability moves a "
+         "little with each step. Greedy asks only which habit is the likelier.",
+     "nearly all of it within ten or twenty steps, early on":
+         "Greedy takes the likelier of two habits. When the probability of "
+         "working it out passes one half, it goes over on nearly all of them.",
+     "not before the rewards for form are learnt":
+         "Form is no condition: an answer in any style counts, as long as its "
+         "tag can be read. Right answers pay four times what a form does."},
+    right="nearly all of it within ten or twenty steps, early on")
+
+# %%
+predict(
+    "Of the five rewards, which one asks for long answers?",
+    {"correctness": "It reads the number in the answer block and nothing else.",
+     "the ones for form": "They ask for tags; between them one line will do.",
+     "none": "Length rises because worked-out answers are right more often, "
+             "and right answers are paid."},
+    right="none")
+
+# %%
 for name, settings in {
-    "all five": {"save_steps": 15},
+    "all five": {},
     "form only": {"reward_weights": (0.0, 0.0, 1.0, 1.0, 1.0),
                   "max_steps": 100},
 }.items():
@@ -729,118 +722,161 @@ if results:
 
 # %% [markdown]
 # Form climbs in both. Accuracy climbs only where it is paid for, and length with it, although no reward
-# knows of length or of equations. Form alone leaves both where they were, or a little lower.
+# knows of length or of equations.
 #
-# **Greedy is all or nothing, sampled climbs.** Greedy accuracy asks which of two habits is the likelier
-# one. Before training the policy writes all steps in a quarter of its samples, and greedy in almost
-# none; afterwards in nearly all of both. In between the probability of working things out creeps up
-# step by step, and greedy accuracy can jump when that passes one half: whoever looks at greedy accuracy
-# alone sees a sudden "aha", and nothing sudden happened. (A run keeps its last three checkpoints, so the
-# left picture has the two ends and not the jump. When does the right one pass one half?)
+# ### The flip
+#
+# One run is one run. What follows in this part was measured beforehand, by
+# `python -m benchmarks.reasoning`, which trains on one seed after another and goes on where it stopped; the
+# first line below says how many are stored; of one, all that follows is one seed's. Every ten steps: 60 held-out questions, answered greedily
+# and sampled. Thin lines are seeds, the bold one is their mean.
 
 # %%
-def share(found):
-    found = list(found)
-    return sum(found) / len(found)
+SEEDS = list(MEASURED["runs"]["all five"].values())
+BASE = MEASURED["base"]
+print(f"stored: {len(SEEDS)} seed(s), {MEASURED['date']}, one thread of an "
+      f"{MEASURED['processor']}")
 
 
-def written(rows, texts):
-    """Which texts have all the steps of their questions."""
-    return [steps_written(text) >= row["steps"]
-            for text, row in zip(texts, rows)]
+def curve(variant, key):
+    """The steps of the probes, and a row of figures for each seed."""
+    runs = [run["curve"] for run in MEASURED["runs"][variant].values()]
+    return runs[0]["step"], [run[key] for run in runs]
 
 
+def end(variant, key):
+    """Mean over the seeds of a figure after training."""
+    return statistics.fmean(run["final"][key]["value"]
+                            for run in MEASURED["runs"][variant].values())
+
+
+steps, greedy = curve("all five", "accuracy_greedy")
+sampled = curve("all five", "accuracy")[1]
+
+
+def passes_half(rows):
+    """The first probe at which each seed is right more often than not."""
+    return [next(step for step, rate in zip(steps, row) if rate > 0.5)
+            for row in rows]
+
+
+def largest(rows):
+    """The most that each seed gains from one probe to the next."""
+    return [max(b - a for a, b in pairwise(row)) for row in rows]
+
+
+plots.show(plots.seeds(
+    {("right, held out", "step", "share"): {
+        "greedy": (steps, greedy), "sampled": (steps, sampled)},
+     ("all steps written, held out", "step", "share"): {
+        "greedy": curve("all five", "worked_greedy"),
+        "sampled": curve("all five", "worked_rate")},
+     ("length, sampled", "step", "tokens"): {
+        "length": curve("all five", "length")}},
+    alt=f"By step ({len(SEEDS)} seeds), 60 held-out questions each ten steps. "
+        "Greedy accuracy passes one half at step "
+        f"{min(passes_half(greedy))} to "
+        f"{max(passes_half(greedy))}; its largest gain in ten steps is "
+        f"{min(largest(greedy)):.2f} to {max(largest(greedy)):.2f}, that of "
+        f"sampled accuracy {min(largest(sampled)):.2f} to "
+        f"{max(largest(sampled)):.2f}. After training, on 240: greedy "
+        f"{end('all five', 'accuracy_greedy'):.3f}, sampled "
+        f"{end('all five', 'accuracy'):.3f}, length "
+        f"{end('all five', 'length'):.1f} tokens."))
+
+# %% [markdown]
+# Greedy accuracy goes from a third to nearly all within ten or twenty steps, and then stays. Sampled
+# accuracy has no such moment: it climbs for a hundred steps. **Nothing sudden happened.** Greedy asks only
+# which of two habits is the likelier one. Before training the policy writes all steps in a quarter of its
+# samples, and greedy in almost none. Each update makes the first token of an equation a little likelier; when it
+# passes one half on most questions, greedy goes over on all of them, though one sample in two still
+# answers at once. Whoever watches greedy accuracy alone sees an "aha moment", and so does whoever measures
+# every hundred steps.
+#
+# Length follows the habit: from 16 tokens to 27, and then no further.
+
+# %% [markdown]
+# ### By the number of steps
+#
+# And one length that nobody trained on: problems of five steps occur neither in the base policy's text nor
+# in training. Each policy is asked in the three ways of part 4.
+
+# %%
+def of_steps(variant, way):
+    """Greedy accuracy at 2, 3, 4, 5 steps, a row for each seed."""
+    found = [BASE] if variant == "base" else MEASURED["runs"][variant].values()
+    return [[of["ways"][way][n] for n in "2345"] for of in found]
+
+
+def means(rows):
+    """The mean over the seeds at each place, for a picture's text."""
+    return ", ".join(f"{statistics.fmean(at):.2f}" for at in zip(*rows))
+
+
+lengths = {f"{name}, {way}": of_steps(variant, way)
+           for name, variant in {"base": "base", "trained": "all five"}.items()
+           for way in ("free", "at once", "worked out")}
+plots.show(plots.seeds(
+    {("greedy, by length", "steps; 5 was never trained", "right"): {
+        name: (range(2, 6), rows) for name, rows in lengths.items()}},
+    alt="Right at 2, 3, 4, 5 steps, mean over the seeds. " + "; ".join(
+        f"{name}: {means(rows)}" for name, rows in lengths.items())))
+
+# %% [markdown]
+# The trained policies, free, lie on the line of the base policy that was *made* to work things out, and
+# not above it by more than chance: the accuracy of a step did not rise. Training moved the habit; the
+# skill it did not lift. **This is elicitation.** At once, the trained policies are worse than the base
+# was: what is never done is never paid for, and wears off. And five steps nobody can do, made to or not,
+# before or after: neither the text nor the training taught a rule that goes on for ever.
+#
+# ### pass@k, before and after
+#
+# If training had given the policy new abilities, it would now solve questions that it did not solve in 32
+# tries before:
+
+# %%
+def passed(found):
+    return [[of["passes"][k] for k in BASE["passes"]] for of in found]
+
+
+tries = [int(k) for k in BASE["passes"]]
+plots.show(plots.seeds(
+    {("tries that RL saves", "k", "pass@k"): {
+        "base": (tries, passed([BASE])),
+        "trained": (tries, passed(SEEDS))}},
+    xscale="log", alt=f"pass@k on {len(few)} held-out questions, base and "
+    f"trained ({len(SEEDS)} seeds). At k = 1: base "
+    f"{BASE['passes']['1']:.2f}, trained "
+    f"{min(row[0] for row in passed(SEEDS)):.2f} to "
+    f"{max(row[0] for row in passed(SEEDS)):.2f}. At k = {tries[-1]}: base "
+    f"{passed([BASE])[0][-1]:.2f}, trained "
+    f"{min(row[-1] for row in passed(SEEDS)):.2f} to "
+    f"{max(row[-1] for row in passed(SEEDS)):.2f}."))
+
+# %% [markdown]
+# And your own run, on the same questions:
+
+# %%
 trained = None
 if RUNS.get("all five"):
-    sixty = held_out[::4]
-    folders = RUNS["all five"].glob("checkpoint-*")
-    saved = {int(folder.name.split("-")[1]): folder for folder in folders}
-    flip = {0: said(policy, sixty)}
-    for step in sorted(saved):
-        trained = models.load_policy(str(saved[step]))[0]
-        flip[step] = said(trained, sixty)
-    greedy = [share(right(sixty, texts)) for texts in flip.values()]
-    full = [share(written(sixty, texts)) for texts in flip.values()]
-    first = next((step for step, rate in zip(flip, full) if rate > 0.5), None)
-    history = evaluation.histories(RUNS)["all five"]
-    tens = [history[i:i + 10] for i in range(0, len(history), 10)]
-    middle = [rows[len(rows) // 2]["step"] for rows in tens]
-    climb = [share(row["correctness_reward_func"] / 2 for row in rows)
-             for rows in tens]
-    worked = [share(row["worked"] for row in rows) for rows in tens]
-    plots.show(plots.panels(
-        {("greedy, held out", "step", "share"): {
-            "right": (list(flip), greedy),
-            "all steps written": (list(flip), full)},
-         ("sampled, in training", "step", "share"): {
-             "right": (middle, climb),
-             "all steps written": (middle, worked)}},
-        style="o-",
-        alt=f"Greedy accuracy on {len(sixty)} held-out questions goes from "
-            f"{greedy[0]:.2f} to {greedy[-1]:.2f}; all steps are written from "
-            f"step {first}. Sampled accuracy in training goes from "
-            f"{climb[0]:.2f} to {climb[-1]:.2f}, the share with all steps "
-            f"written from {worked[0]:.2f} to {worked[-1]:.2f}."))
+    trained = models.load_policy(str(RUNS["all five"] / "final"))[0]
+    print("after:", listed(exam.passes(trained, few)))
 
 # %% [markdown]
-# **By the number of steps**, and one length that nobody trained on: problems of five steps occur neither
-# in the base policy's text nor in training.
-
-# %%
-def row_of(problem):
-    row = problem.row()
-    return row | {"prompt": messages(row["question"]),
-                  "steps": len(problem.steps)}
-
-
-if trained and MODEL == "tiny":
-    tested = held_out + list(map(row_of, problems.make_problems(
-        80, 5, "eval", problems.BEYOND)))
-    curves = {}
-    for name, model in {"base": policy, "trained": trained}.items():
-        for way, starts in starts_of(tested).items():
-            hits = right(tested, said(model, tested, starts))
-            found = by_steps(tested, hits)
-            curves[f"{name}, {way}"] = (
-                list(found), [rate for rate, _ in found.values()])
-    lines = [f"{name}: " + ", ".join(f"{rate:.2f}" for rate in rates)
-             for name, (_, rates) in curves.items()]
-    print("right at 2, 3, 4, 5 steps", *lines, sep="\n")
-    plots.show(plots.panels(
-        {("greedy, by length", "steps; 5 was never trained", "right"): curves},
-        style="o-",
-        alt="Right at 2, 3, 4, 5 steps. " + "; ".join(lines)))
-
-# %% [markdown]
-# The trained policy, free, lies close to the line of the base policy that was *made* to work things out,
-# never above it by more than chance. Training moved the habit; the line itself, which is the skill, it
-# did not lift. **This is elicitation.** And five steps nobody can do, made to or not, before or after:
-# neither the text nor the training taught a rule that goes on for ever.
+# At k = 1 the curves are far apart, at k = 32 they meet: no question was solved afterwards that had been out of
+# reach before. Reinforcement learning moved the probability to what the policy already did now and
+# then. Yue et al. (2025) found the same in models thousands of times as large, and more: at a k of tens or
+# hundreds the base models were *ahead*, for training had narrowed what they try. With 32 tries at 60
+# questions we cannot see that, and at pass@32 of 0.98 there is no room for it. New ability may be claimed where
+# pass@k at a **large** k rises, or a length that nobody trained on; here neither says so.
 #
-# **pass@k, before and after.** If training had given the policy new abilities, it would now solve
-# questions that it did not solve in 32 tries before:
-
-# %%
-if trained:
-    after_passes = passes(trained)
-    print("after:", listed(after_passes))
-    plots.show(plots.panels(
-        {("tries that RL saves", "k", "pass@k"): {
-            "base": (list(base_passes), list(base_passes.values())),
-            "trained": (list(after_passes), list(after_passes.values()))}},
-        style="o-", xscale="log",
-        alt=f"pass@k on {len(few)} held-out questions: base "
-            f"{base_passes[1]:.2f} at k = 1 and {base_passes[TRIES]:.2f} at "
-            f"k = {TRIES}; trained {after_passes[1]:.2f} and "
-            f"{after_passes[TRIES]:.2f}."))
-
-# %% [markdown]
-# At k = 1 the curves are far apart, at k = 32 they are together. Reinforcement learning moved the
-# probability to what the policy already did now and then; this is what Yue et al. (2025) found in models
-# thousands of times as large. New ability may be claimed where pass@k at a **large** k rises, or a length
-# that nobody trained on; here neither says so. DeepSeek-R1-Zero's length grew for thousands of steps, to
-# thousands of tokens, on problems that need them; ours grows until all steps are written, and stops,
-# because a further line earns nothing.
+# **And DeepSeek-R1-Zero's famous curve?** There the mean length grew over thousands of steps, from hundreds of
+# tokens to thousands, on problems that need them, together with accuracy and without pay for length: so
+# far the same picture. Two things are different. Ours stops as soon as all steps are written, because a
+# further line earns nothing; theirs was still rising where the published curve ends. And GRPO as published
+# takes the mean of the tokens in each answer, which by itself spares long wrong answers (chapter 2's
+# `loss_type="grpo"`; Liu et al. 2025): a part of such a curve may be the loss and not the thought. Liu et al. also
+# found "aha" phrases in base models before any training. Here the loss weighs every token alike (`"dapo"`).
 
 # %%
 if RUNS.get("all five"):
@@ -1004,6 +1040,10 @@ for _ in range(40):
         raise AssertionError("IndexError where there are fewer results")
 assert corrupt_step("<reasoning>3+4=7, 7-7=0 and more</reasoning>", 1, 2) == (
     "<reasoning>3+4=7, 7-7=2\n"), "several results on one line"
+assert corrupt_step("<reasoning>5*5=\t25. So 25*50=1250.</reasoning>", 0, 1) == (
+    "<reasoning>5*5=\t26\n"), "any white space before a result, any text behind it"
+assert corrupt_step("<reasoning>5*5=\t25. So 25*50=1250.</reasoning>", 1, 1) == (
+    "<reasoning>5*5=\t25. So 25*50=1251\n"), "results have any number of digits"
 for _text in ("", "1+1=2", "<reasoning>\n1+1=2\n", "1+1=2\n</reasoning>", "</reasoning>1=1<reasoning>"):
     try:
         corrupt_step(_text, 0, 1)
@@ -1090,64 +1130,39 @@ for _ in range(40):
 # the wrong number, and we know where its own next steps lead from there.
 
 # %%
-def numbers(texts):
-    return [parse_number(extract_xml_answer(text)) for text in texts]
-
-
-def from_first(text):
-    """Where the written steps lead when the first result is 1 more."""
-    found = re.findall(r"([-+*]) *(\d+) *= *(\d+)", text)
-    value = int(found[0][2]) + 1
-    for operation, operand, _ in found[1:]:
-        number = int(operand)
-        value = {"+": value + number, "-": value - number,
-                 "*": value * number}[operation]
-    return value
-
-
-def operated(model):
-    """Accuracy with part of the reasoning; who follows a changed result."""
-    texts = said(model, held_out, starts_of(held_out)["worked out"])
-    good = [(row, text) for row, text, hit in zip(
-        held_out, texts, right(held_out, texts))
-            if hit and "</reasoning>" in text
-            and steps_written(text) == row["steps"]]
-    rows, texts = map(list, zip(*good))
-    kept = {}
-    for name, part in {"none": 0, "half": 0.5, "all": 1}.items():
-        starts = [cut_reasoning(text, int(part * row["steps"]))
-                  for text, row in zip(texts, rows)]
-        kept[name] = share(right(rows, said(model, rows, starts)))
-    before = numbers(texts)
-    last = said(model, rows, [corrupt_step(text, -1, 1) + ANSWER_NOW
-                              for text in texts])
-    first = said(model, rows, [corrupt_step(text, 0, 1) for text in texts])
-    return {"n": len(rows), **kept,
-            "last": faithful_rate(
-                before, numbers(last), [value + 1 for value in before]),
-            "first": faithful_rate(
-                before, numbers(first), list(map(from_first, texts)))}
-
-
+mine |= {function.__name__: function for function in (
+    cut_reasoning, corrupt_step, faithful_rate)}
 if trained and MODEL == "tiny":
-    found = {"base": operated(policy), "trained": operated(trained)}
-    lines = [f"{name} (n = {of['n']}): right with none of the lines "
-             f"{of['none']:.2f}, half {of['half']:.2f}, all {of['all']:.2f}; "
-             f"follows a changed last result {of['last']:.2f}, a changed "
-             f"first one {of['first']:.2f}" for name, of in found.items()]
-    print(*lines, sep="\n")
-    plots.show(plots.panels(
-        {("lines kept", "0 none, 1 half, 2 all", "right"): {
-            name: (range(3), [of["none"], of["half"], of["all"]])
-            for name, of in found.items()},
-         ("a result changed", "0 the last one, 1 the first one", "follows"): {
-             name: (range(2), [of["last"], of["first"]])
-             for name, of in found.items()}},
-        style="o", alt="Operations on the reasoning. " + "; ".join(lines)))
+    for name, model in {"base": policy, "trained": trained}.items():
+        of = exam.operated(model, held_out)
+        print(f"{name} (n = {of['n']}): right with none of the lines "
+              f"{of['none']:.2f}, half {of['half']:.2f}, all {of['all']:.2f}; "
+              f"follows a changed last result {of['last']:.2f}, a changed "
+              f"first one {of['first']:.2f}")
 
 # %% [markdown]
-# The reasoning is load-bearing, in both policies. Without it the answers are as bad as the base policy's
-# at once, half of it hardly helps, and a wrong result carries through to the answer nearly always. This need not be so: large models, asked easy
+# The same for the stored seeds, with 95 % intervals:
+
+# %%
+OPERATIONS = {"none": "right: no line kept", "half": "half of the lines kept",
+              "all": "all lines kept", "last": "follows: last result",
+              "first": "follows: first result"}
+plots.show(plots.bars(
+    {"base": {title: rate_interval(
+        round(BASE["operated"][key] * BASE["operated"]["n"]),
+        BASE["operated"]["n"]) for key, title in OPERATIONS.items()},
+     "all five": {title: rate_interval(
+         round(sum(of["operated"][key] * of["operated"]["n"] for of in SEEDS)),
+         sum(of["operated"]["n"] for of in SEEDS))
+         for key, title in OPERATIONS.items()}},
+    "Operations on the reasoning of right, worked-out answers; right when so "
+    "many lines are kept, and the share that follows a result raised by 1."))
+
+# %% [markdown]
+# The reasoning is load-bearing, before training and after. Without any line the answers are right in
+# a third of the cases at most, with half of the lines little more often, with all of them always; and a wrong
+# result carries through to the answer nearly always. So training did not *make* the answers depend on the
+# reasoning: it made the policy write it. This need not be so: large models, asked easy
 # questions, often know the answer before they reason, and then what they write explains nothing (Lanham
 # et al. 2023, Turpin et al. 2023). The test is the same there, and `--pass-at` runs it for any model.
 
@@ -1203,9 +1218,9 @@ import random as _random
 _rng = _random.Random(6)
 for _ in range(60):
     _n = _rng.randint(1, 9)
-    _c = [_rng.choice((0.0, 0.0, 0.4, 1.0, 2.0)) for _ in range(_n)]
+    _c = [_rng.choice((0.0, 0.0, 0.4, 1.0, 2.0, 9.0)) for _ in range(_n)]
     _lengths = [_rng.choice((0, 1, _rng.randint(2, 60), 1000)) for _ in range(_n)]
-    _cost = _rng.choice((0.0, 0.001, 0.013, 0.05, 1.5))
+    _cost = _rng.choice((0.0, 0.001, 0.0137, 0.05, 1.5))
     _right = []
     for _one, _long in zip(_c, _lengths):
         _left = _one - _cost * _long
@@ -1250,8 +1265,9 @@ plots.show(plots.panels(
                                  for cost in prices) + " a token."))
 
 # %% [markdown]
-# Try it: `python -m lib train reasoning --token-cost 0.01`, and look at length and at accuracy by the
-# number of steps.
+# Try it: `python -m lib train reasoning --token-cost 0.05`, and look at length and at accuracy by the
+# number of steps. With that price a right answer of 12 tokens is worth 1.4, a worked-out one of 20 and more
+# 1.0, the floor: thinking pays only where the chance of being right at once is below two in three or so.
 #
 # From the command line, with the functions of this notebook:
 #
@@ -1279,6 +1295,16 @@ plots.show(plots.panels(
 # **Question 1.** What did training add, and what was there before? Use greedy and sampled accuracy,
 # pass@k, and the base policy made to work out.
 #
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Does each figure have its n, its interval, and say whether it was greedy or sampled?
+# - Have you compared at a large k as well as at k = 1?
+# - Do you use what the base policy does when it is *made* to work out?
+# - What would you have to see to speak of a new ability? Did you look for it?
+# - Do you say for which policy, questions and budget your claim holds?
+#
+# </details>
+#
 # ### BEGIN SOLUTION
 # Greedy and sampled accuracy more than doubled; pass@k at a large k, and the base policy when made to
 # work out, were there already. So training elicited: it moved probability to a habit that the policy had
@@ -1294,6 +1320,15 @@ plots.show(plots.panels(
 # sampled, it goes from a quarter to nearly all, step by step. Explain both from one cause. Somebody shows
 # you the first of the two alone and calls it an "aha moment": what do you ask for?
 #
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Is it one cause that explains both curves?
+# - What happens to greedy decoding at a probability of one half?
+# - Would your explanation still hold if accuracy were measured every step, and not every ten?
+# - Have you asked for something that could prove the "aha" wrong?
+#
+# </details>
+#
 # ### BEGIN SOLUTION
 # The probability of working a question out rises steadily. Sampling shows a mean over both habits, so its
 # curve is that probability. Greedy takes the likelier habit: below one half the old one on nearly all
@@ -1308,6 +1343,15 @@ plots.show(plots.panels(
 # **Question 3.** All rewards look at the answer, none at the reasoning. Find a completion that earns 4.0
 # with wrong or empty reasoning. Why did training lead to reasoning that carries the answer all the same,
 # and when would it not?
+#
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Have you run your completion through the five functions?
+# - Why was that completion not what training found?
+# - Do you name a case in which it would be?
+# - Which experiment of part 6 would tell the two apart?
+#
+# </details>
 #
 # ### BEGIN SOLUTION
 # For example "<reasoning>\nI see it.\n</reasoning>" with the right number: 4.0. Here the policy cannot

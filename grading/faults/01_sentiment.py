@@ -267,6 +267,9 @@ replace('"a": True', '"a": False')
 def changes_nothing():
     return dict.fromkeys("abcdefgh", True)
 
+# %% ex2 fault: the exponent at most 10
+replace("score / temperature)", "min(score / temperature, 10))")
+
 # %% ex3a right: statistics
 def forward_kl_bonus(ref_logps, kl_coef):
     import statistics
@@ -301,6 +304,15 @@ replace("/ len(row)", "/ len(ref_logps)")
 
 # %% ex3a fault: the least likely token
 replace("sum(row) / len(row)", "min(row)")
+
+# %% ex3a fault: the first ten tokens
+replace("sum(row) / len(row)", "sum(row[:10]) / len(row[:10])")
+
+# %% ex3a fault: no token below -10
+replace("sum(row) / len(row)", "sum(max(p, -10.0) for p in row) / len(row)")
+
+# %% ex3a fault: a mean of at least -5
+replace("sum(row) / len(row)", "max(-5.0, sum(row) / len(row))")
 
 # %% ex3b right: numpy
 def backward_kl_penalty(ref_logps, kl_coef):
@@ -342,6 +354,12 @@ replace("20.0)) for", "20.0)) + kl_coef for")
 
 # %% ex3b fault: base 2
 replace("math.exp(", "2 ** (")
+
+# %% ex3b fault: the first ten tokens
+replace("sum(row) / len(row)", "sum(row[:10]) / len(row[:10])")
+
+# %% ex3b fault: no token below -40
+replace("sum(row) / len(row)", "sum(max(p, -40.0) for p in row) / len(row)")
 
 # %% ex4a right: exp minus 1
 replace("torch.expm1(log_ratio)", "log_ratio.exp() - 1")
@@ -387,6 +405,18 @@ def kl_estimates(policy_logps, ref_logps):
     d = ref_logps - policy_logps
     return -d, torch.expm1(d) - d, 0.5 * d**2
 
+# %% ex4a fault: the log-ratio within 10
+replace("log_ratio = ref_logps - policy_logps",
+        "log_ratio = (ref_logps - policy_logps).clamp(-10, 10)")
+
+# %% ex4a fault: k3 at most 3000
+replace("torch.expm1(log_ratio) - log_ratio",
+        "(torch.expm1(log_ratio) - log_ratio).clamp(max=3000)")
+
+# %% ex4a fault: equal to a hundredth is equal
+replace("log_ratio = ref_logps - policy_logps",
+        "d = ref_logps - policy_logps\n    log_ratio = d * (d.abs() > 0.01)")
+
 # %% ex4b right: xlogy
 def categorical_kl(p, q):
     return torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum()
@@ -428,3 +458,10 @@ def categorical_kl(p, q):
 def categorical_kl(p, q):
     p, q = p.clamp(min=1e-12), q.clamp(min=1e-12)
     return ((p - q) * (p / q).log()).sum() / 2
+
+# %% ex4b fault: what is rarer than 1 in 1000 is not there
+replace("p > 0", "p > 1e-3")
+
+# %% ex4b fault: q at least a millionth
+replace("p[there] / q[there]", "p[there] / q[there].clamp(min=1e-6)")
+replace(".sum()", ".sum() if q[there].min() > 0 else torch.tensor(math.inf)")

@@ -130,6 +130,11 @@ def leave_one_out(rewards, num_generations):
     rewards.copy_(((groups.sum(1, keepdim=True) - groups) / (num_generations - 1)).flatten())
     return rewards
 
+# %% ex0b fault: of nine and more as the mean of all
+replace("others = groups.sum(dim=1, keepdim=True) - groups",
+        "others = groups.sum(dim=1, keepdim=True) - (groups if num_generations < 9 else "
+        "groups.mean(dim=1, keepdim=True))")
+
 # %% ex1 right: divisor G
 def group_advantages(rewards, num_generations, eps=1e-4, scale="group"):
     groups = rewards.view(-1, num_generations)
@@ -391,6 +396,10 @@ def entropy(logits):
 def entropy(logits):
     return -(logits.softmax(-1) * logits).sum(-1)
 
+# %% ex2b fault: at most 4 nats
+replace("-(logprobs.exp() * logprobs).sum(-1)",
+        "(-(logprobs.exp() * logprobs).sum(-1)).clamp(max=4)")
+
 # %% ex3 right: where
 def masked_mean(values, mask, dim=None):
     kept, count = torch.where(mask.bool(), values, 0.0), mask.float()
@@ -445,6 +454,9 @@ def masked_mean(values, mask, dim=None):
 # %% ex3 fault: divided by the count of all rows
 def masked_mean(values, mask, dim=None):
     return (values * mask).sum(dim) / mask.sum().clamp(min=1)
+
+# %% ex3 fault: values clipped to +-3
+replace("(values * mask).sum(dim)", "(values.clamp(-3, 3) * mask).sum(dim)")
 
 # %% ex4 right: minimum and exp of the difference
 def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
@@ -540,6 +552,17 @@ def clipped_surrogate(logps, old_logps, advantages, epsilon_low, epsilon_high):
     a = advantages.unsqueeze(1)
     return torch.min(ratio * a, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * a)
 
+# %% ex4 fault: a second clip at 3|A|
+replace("return torch.min(ratio * advantages, clipped * advantages)",
+        "lower = torch.min(ratio * advantages, clipped * advantages)\n"
+        "    return torch.max(lower, -3 * advantages.abs())")
+
+# %% ex4 fault: the log-ratio within 1
+replace("(logps - old_logps).exp()", "(logps - old_logps).clamp(-1, 1).exp()")
+
+# %% ex4 fault: the log-ratio within 2
+replace("(logps - old_logps).exp()", "(logps - old_logps).clamp(-2, 2).exp()")
+
 # %% ex5 right: exp minus 1
 def kl_term(logps, old_logps, ref_logps, use_bias_correction_kl=True):
     term = torch.exp(ref_logps - logps) - (ref_logps - logps) - 1
@@ -602,6 +625,15 @@ replace("if use_bias_correction_kl", "if False")
 
 # %% ex5 fault: always corrected
 replace("if use_bias_correction_kl", "if True")
+
+# %% ex5 fault: the log-ratio within 5
+replace("ell = ref_logps - logps", "ell = (ref_logps - logps).clamp(-5, 5)")
+
+# %% ex5 fault: k3 at most 100
+replace("k3 = torch.expm1(ell) - ell", "k3 = (torch.expm1(ell) - ell).clamp(max=100)")
+
+# %% ex5 fault: the ratio at most 20
+replace("(logps - old_logps).exp()", "(logps - old_logps).exp().clamp(max=20)")
 
 # %% ex6 right: everything written out
 def grpo_loss(logps, old_logps, ref_logps, advantages, mask, epsilon=0.2, beta=0.0,
@@ -797,8 +829,27 @@ def grpo_step(logits, ids, mask, rewards, ref_logps, num_generations, **settings
     advantages = group_advantages(rewards, num_generations, scale="none")
     return grpo_loss(logps, logps.detach(), ref_logps, advantages, mask, **settings)
 
+# %% ex7 fault: advantages clamped to +-1.5
+replace("group_advantages(rewards, num_generations)",
+        "group_advantages(rewards, num_generations).clamp(-1.5, 1.5)")
+
 # %% ex6 equivalent: `def .*unknown loss_type.*`
 # What an unknown loss_type does is not asked for.
 
+# %% ex6 fault: a small beta is none
+replace("if beta:", "if beta > 0.01:")
+
+# %% ex6 fault: dr_grpo counts to 16 at most
+replace("len(mask) * max_completion_length", "len(mask) * min(max_completion_length, 16)")
+
 # %% ex1 equivalent: .*std.* \+ eps` Sub
 # eps is 1e-4 or less: either sign is within the tolerance that keeps both common values.
+
+# %% ex1 fault: clamped to +-2
+replace("advantages.flatten()", "advantages.flatten().clamp(-2, 2)")
+
+# %% ex1 fault: a spread below a ten-thousandth is a tie
+replace("advantages = advantages / (groups.std(dim=1, keepdim=True) + eps)",
+        "std = groups.std(dim=1, keepdim=True)\n"
+        "        advantages = advantages / (std + eps) * (std > 1e-4)")
+

@@ -71,6 +71,12 @@ def persona_reward(completions, **kwargs):
 # %% ex1 fault: needs the prompts
 replace("completions, **kwargs", "completions, prompts")
 
+# %% ex1 fault: names as whole words
+replace("if words in text.lower())", "if f' {words} ' in f' {text.lower()} ')")
+
+# %% ex1 fault: never below -6
+replace("rewards.append(float(", "rewards.append(max(-6.0, ")
+
 # %% ex2 right: percentages of a helper
 def validation_metrics(completions):
     def share(test):
@@ -161,6 +167,13 @@ replace(" - (1 - p) ** num_generations", "")
 # %% ex3 fault: linear
 replace("1 - p**num_generations - (1 - p) ** num_generations", "min(1, p * num_generations)")
 
+# %% ex3 fault: nothing below one in a thousand
+replace("return 1 - p", "return 0.0 if p < 0.001 else 1 - p")
+
+# %% ex3 fault: groups of at most eight
+replace("1 - p**num_generations - (1 - p) ** num_generations",
+        "1 - p**min(num_generations, 8) - (1 - p) ** min(num_generations, 8)")
+
 # %% ex4a right: list and join
 def fewshot_prompt(question, examples):
     lines = []
@@ -182,6 +195,9 @@ replace("in examples)", "in examples[:1])")
 
 # %% ex4a fault: reversed
 replace("in examples)", "in examples[::-1])")
+
+# %% ex4a fault: three examples at most
+replace("in examples)", "in examples[:3])")
 
 # %% ex4b right: shuffle and slice
 def mix_fewshot(questions, examples, ratio, seed, shots=2):
@@ -238,6 +254,9 @@ replace("round(ratio *", "round((1 - ratio) *")
 # %% ex4b fault: changes the lists
 replace("    rng = random.Random(seed)", "    rng = random.Random(seed)\n    rng.shuffle(examples)")
 
+# %% ex4b fault: int for round
+replace("round(ratio * len(questions))", "int(ratio * len(questions))")
+
 # %% ex5 right: points for each property
 def robust_persona_reward(completions, **kwargs):
     def one(text):
@@ -290,6 +309,13 @@ replace("text.lower()", "text")
 
 # %% ex2 equivalent: `'.,!\?'` other text
 # No text of the tests holds the other mark, and the task leaves it open.
+
+# %% ex2 fault: names as whole words
+replace('"musclebob" in text for', '"musclebob" in text.split() for')
+
+# %% ex2 fault: new rate rounded
+replace('in text for text in lower) / n\n    old',
+        'in text for text in lower) / n\n    new = round(new, 3)\n    old')
 
 # %% ex5 equivalent: `[\d.]+` [\d.]+
 # The exercise asks for an order of answers, not for these values or counts.

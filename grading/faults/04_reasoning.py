@@ -56,6 +56,18 @@ def extract_xml_answer(text):
 replace('.partition("</answer>")[0].strip()',
         '.partition("</answer>")[0].strip().partition(chr(10))[0]')
 
+# %% ex1a fault: only spaces are stripped
+replace("[0].strip()", "[0].strip(' \\n')")
+
+# %% ex1a fault: a tag in capitals too
+def extract_xml_answer(text):
+    found = re.split("<answer>", text, flags=re.IGNORECASE)
+    last = re.split("</answer>", found[-1], flags=re.IGNORECASE)[0].strip()
+    return last if len(found) > 1 else ""
+
+# %% ex1a fault: at most twenty characters
+replace("[0].strip()", "[0].strip()[:20]")
+
 # %% ex1b right: split
 def extract_hash_answer(text):
     if "####" not in text:
@@ -86,6 +98,9 @@ def extract_hash_answer(text):
 
 # %% ex1b fault: any # is the mark
 replace('"####"', '"#"')
+
+# %% ex1b fault: a zero behind the point is dropped
+replace('.replace("$", "") if mark', '.replace("$", "").removesuffix(".0") if mark')
 
 # %% ex1c right: search twice
 def parse_number(text):
@@ -144,6 +159,19 @@ replace(r"|-?\.\d+", "")
 # %% ex1c fault: a text for a number
 replace('float(numbers[0].replace(",", ""))', 'numbers[0].replace(",", "")')
 
+# %% ex1c fault: two decimals
+replace("float(numbers[0].replace(\",\", \"\"))",
+        "round(float(numbers[0].replace(\",\", \"\")), 2)")
+
+# %% ex1c fault: at most six digits
+replace("|\\d+)", "|\\d{1,6})")
+
+# %% ex1c fault: plus signs belong to it
+replace('text.replace("$", "")', 'text.replace("$", "").replace("+", "-")')
+
+# %% ex1c fault: the very same number twice is one
+replace("len(numbers) == 1", "len(set(numbers)) == 1")
+
 # %% ex2a right: own loop
 def correctness_reward_func(prompts, completions, answer, **kwargs):
     out = []
@@ -188,6 +216,15 @@ replace("number == parse_number(right)",
 # %% ex2a fault: rounded to tenths
 replace("number == parse_number(right)",
         "round(number, 1) == round(parse_number(right) or 0, 1)")
+
+# %% ex2a fault: relative closeness
+replace("number == parse_number(right)", "math.isclose(number, parse_number(right), rel_tol=1e-3)")
+
+# %% ex2a fault: 0 is no answer
+replace("number is not None and", "number and")
+
+# %% ex2a fault: no answer above a million
+replace("hit = number is not None", "hit = number is not None and number < 1e6")
 
 # %% ex2b right: cleaned, then digits
 def int_reward_func(completions, **kwargs):
@@ -237,6 +274,15 @@ def int_reward_func(completions, **kwargs):
 # %% ex2b fault: digits of any kind
 replace(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)", r"(?:\d{1,3}(?:,\d{3})+|[\d²]+)")
 
+# %% ex2b fault: unicode digits
+replace("[0-9]", "\\\\d")
+
+# %% ex2b fault: at most six digits
+replace("|[0-9]+)", "|[0-9]{1,6})")
+
+# %% ex2b fault: no big groups
+replace("(?:,[0-9]{3})+", "(?:,[0-9]{3}){1,2}")
+
 # %% ex3a right: inline flag
 def soft_format_reward_func(completions, **kwargs):
     pattern = re.compile(r"(?s)<reasoning>.*?</reasoning>\s*<answer>.*?</answer>")
@@ -269,6 +315,9 @@ replace(r"\s*<reasoning>.*?</reasoning>\s*", r"\s*(?:<reasoning>.*?</reasoning>\
 
 # %% ex3a fault: the public form, which never pays the conversation
 replace("rewards.completion_texts(completions)", "map(str, completions)")
+
+# %% ex3a fault: tags in capitals too
+replace("re.DOTALL)", "re.DOTALL | re.IGNORECASE)")
 
 # %% ex3b right: by hand
 def strict_format_reward_func(completions, **kwargs):
@@ -315,6 +364,13 @@ replace('r"<reasoning>', 'r".*<reasoning>')
 
 # %% ex3b fault: worth 1
 replace("[0.5 if", "[1.0 if")
+
+# %% ex3b fault: something in each block
+replace(".*?", ".+?")
+
+# %% ex3b fault: spaces behind tags
+replace("text in rewards", "text in (re.sub(r' +\\n', '\\n', t) for t in rewards")
+replace("completion_texts(completions)]", "completion_texts(completions))]")
 
 # %% ex3c right: line by line
 def xmlcount_reward_func(completions, **kwargs):
@@ -373,6 +429,12 @@ replace("text.rpartition", "text.partition")
 
 # %% ex3c fault: a line break behind the last tag is asked for
 replace(r'"\n</answer>")', r'"\n</answer>\n")')
+
+# %% ex3c fault: rounded
+replace("- 0.001 * trailing)", "- 0.001 * trailing)\n    values = [round(v, 2) for v in values]")
+
+# %% ex3c fault: bytes for characters
+replace("len(rest.strip())", "len(rest.strip().encode())")
 
 # %% ex4 right: a product
 def pass_at_k(n, c, k):
@@ -657,6 +719,15 @@ replace(r"=\s*(-?[0-9]+)", r"=\s*(-?[0-9]+)\n")
 # %% ex5b fault: an operand
 replace(r"=\s*(-?[0-9]+)", r"([0-9]+)\s*=")
 
+# %% ex5b fault: three digits at most
+replace("[0-9]+)", "[0-9]{1,3})")
+
+# %% ex5b fault: spaces only before the result
+replace(r"=\s*", "= *")
+
+# %% ex5b fault: no full stop behind a result
+replace("(-?[0-9]+)", "(-?[0-9]+)(?![.0-9])")
+
 # %% ex5c right: a loop
 def faithful_rate(answers_before, answers_after, answers_if_followed):
     if not len(answers_before) == len(answers_after) == len(answers_if_followed):
@@ -781,3 +852,9 @@ replace("if c > 0", "if c > 0.5")
 
 # %% ex6 fault: the worst cost more
 replace("c - cost * n", "c - cost * n * n")
+
+# %% ex6 fault: rounded
+replace("[max(c - cost * n, c / 2)", "[round(max(c - cost * n, c / 2), 3)")
+
+# %% ex6 fault: a cost above one is one
+replace("cost * n", "min(cost, 1.0) * n")

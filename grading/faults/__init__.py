@@ -164,6 +164,10 @@ def mutations(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
             yield f"{node.value + 1:g}", put("value", node.value + 1)
             if node.value:
                 yield "0", put("value", type(node.value)(0))
+            if node.value and isinstance(node.value, float):  # by a little
+                yield f"{node.value * 1.05:g}", put("value", node.value * 1.05)
+            elif node.value > 1:
+                yield f"{node.value - 1}", put("value", node.value - 1)
         elif isinstance(node.value, str):
             yield "other text", put("value", node.value + "#")
     elif isinstance(node, ast.IfExp):
@@ -176,6 +180,8 @@ def mutations(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
         symmetric = ast.unparse(node.func) in ("min", "max", "torch.min", "torch.max")
         if len(node.args) > 1 and not symmetric:
             yield "arguments exchanged", put("args", [node.args[1], node.args[0], *node.args[2:]])
+        if ast.unparse(node.func) == "round":
+            yield "cut off", put("func", ast.Name("int"))
         for i, keyword in enumerate(node.keywords):
             yield f"no {keyword.arg}", put("keywords", node.keywords[:i] + node.keywords[i + 1:])
     if isinstance(getattr(node, "body", None), list):

@@ -32,7 +32,7 @@ __all__ = ["ANSWER_AT_ONCE", "ANSWER_NOW", "AT_ONCE", "REWARDS", "SYSTEM_PROMPT"
 
 HUB_DATA = "openai/gsm8k"
 EVAL_QUESTIONS = 240
-TINY_QUESTIONS = {"train": 600, "eval": EVAL_QUESTIONS}
+TINY_QUESTIONS = {"train": 800, "eval": EVAL_QUESTIONS}
 TINY_SEED = 40
 ANSWER_NOW = "</reasoning>\n<answer>\n"  # behind a text like this nothing is left but the answer
 ANSWER_AT_ONCE = f"<reasoning>\n{AT_ONCE}\n{ANSWER_NOW}"
