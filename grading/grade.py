@@ -71,6 +71,7 @@ class Outcome:
 
     status: test -> how it ended. reasons: test -> why, where it is WRONG or STOPPED.
     sources: solution or question -> the text that was graded. problem: why nothing was.
+    measured: what a hidden test leaves in MEASURED, for the instructor; no feedback shows it.
     """
 
     status: dict[str, Status] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Outcome:
     repairs: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+    measured: dict = field(default_factory=dict)
 
     def passed(self, test: str) -> bool:
         return self.status.get(test) == Status.PASSED
@@ -220,7 +222,7 @@ def _grade(forkserver: Forkserver, assignment: Assignment, filled: list[submissi
            for name, text in texts.items() if len(text) > submission.CELL_LIMIT]
     outcome = Outcome(repairs=repairs + seen.notes + cut, sources={
         name: text[:submission.CELL_LIMIT] for name, text in texts.items()})
-    sentences = _examine(attempt, assignment, seen)
+    sentences = _examine(attempt, assignment, seen, outcome.measured)
     for test in assignment.tests:
         outcome.status[test] = Status.PASSED
         if (sentence := sentences.get(test, HIDDEN)) is not None:
@@ -261,7 +263,8 @@ def _checked(attempt: Attempt, assignment: Assignment, whole: bool) -> Seen:
     return seen
 
 
-def _examine(attempt: Attempt, assignment: Assignment, seen: Seen) -> dict[str, str | None]:
+def _examine(attempt: Attempt, assignment: Assignment, seen: Seen,
+             measured: dict) -> dict[str, str | None]:
     """Pass H: test -> None where it passes, else a sentence. Each hidden test runs once, but for
     those of functions that hang or crash on visible inputs.
 
@@ -281,6 +284,7 @@ def _examine(attempt: Attempt, assignment: Assignment, seen: Seen) -> dict[str, 
                     if not left:
                         break
                 session.extras(place, whole)
+            measured |= session.trusted.names.get("MEASURED", {})
     return verdicts
 
 
