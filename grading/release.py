@@ -159,6 +159,8 @@ def source_notebook(chapter: str) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.source = "\n".join(re.sub(r"^# (?=[%!])", "", line)
                                     for line in cell.source.split("\n"))
+            if cell.source.startswith("predict("):  # its source tells the answer
+                cell.metadata |= FOLDED
     notebook.cells[1:1] = first_cells(chapter)
     if chapter in chapters():
         notebook.cells += last_cells(chapter)

@@ -194,6 +194,8 @@ def reader_cells(solved, released, pictures: Path,
             cell.metadata |= {"tags": ["hide-input"], "mystnb": {
                 "code_prompt_show": "Show an answer", "code_prompt_hide": "Hide the answer"}}
         if cell.cell_type == "code":
+            if cell.metadata.get("jupyter", {}).get("source_hidden"):
+                cell.metadata["tags"] = ["remove-input"]
             cell.outputs = [shown for output in cell.outputs
                             for shown in reader_outputs(output, solved, pictures)]
         cells.append(cell)
@@ -205,7 +207,8 @@ def reader_outputs(output, notebook, pictures: Path) -> list[nbformat.NotebookNo
     data = output.get("data", {})
     if output.get("name") == "stderr":
         return []
-    if view := data.get("application/vnd.jupyter.widget-view+json"):
+    view = data.pop("application/vnd.jupyter.widget-view+json", None)
+    if view and "text/html" not in data:
         widgets = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
         return [shown for inner in outputs_of(view["model_id"], widgets)
                 for shown in reader_outputs(inner, notebook, pictures)]
