@@ -2,16 +2,15 @@
 
     judged = judge(project_reward)
 
-The trainer is a process of its own (``grading.trainer``). It asks for the rewards of each step; here
-they are asked of the student's function, which in the grader is a Proxy: its code is in the jail, and
-what crosses is plain data. The function gets texts, star probabilities and the reference's log-probs.
+The trainer is a process of its own (``grading.trainer``). It asks for the rewards of each step;
+here they are asked of the student's function. In the grader that is a Proxy: the function runs in
+the jail, and what crosses is plain data: texts, star probabilities, the reference's log-probs.
 
-The measure of a review is ``gold``. It is not the one that ``lib`` shows in chapter 1's hacking lab,
-and no submission can import either (``grading.sandbox.withheld``).
+The measure of a review is ``gold``. It is not the one that ``lib`` shows in chapter 1's hacking
+lab, and no submission can import either (``grading.sandbox.withheld``).
 """
 
 import atexit
-import math
 import re
 import socket
 import statistics
@@ -49,7 +48,8 @@ def _one_of(words) -> str:
 
 LEVEL = {text.lower(): level for said in (ADJECTIVES, VERDICTS)
          for level, texts in said.items() for text in texts}
-_OPINION = rf"(?:{_one_of(DEGREES)} )?({_one_of(w for words in ADJECTIVES.values() for w in words)})"
+_ADJECTIVES = [word for words in ADJECTIVES.values() for word in words]
+_OPINION = rf"(?:{_one_of(DEGREES)} )?({_one_of(_ADJECTIVES)})"
 _SUBJECT = _one_of((*ASPECTS, *FILMS))
 CLAUSE = re.compile(rf"(?:the {_SUBJECT} was|i found the {_SUBJECT}) {_OPINION}|"
                     rf"the {_one_of(ROLES)} gives an? {_OPINION} performance")

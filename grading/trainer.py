@@ -2,9 +2,9 @@
 
     python -m grading.trainer FD
 
-It is trusted and runs nothing of a student's: the rewards of a step are asked for through a socket.
-TRL and the models are loaded once; each training is a fork of its own, in one thread, whose time and
-memory are bounded. A request on FD carries the socket of a training.
+It is trusted and runs nothing of a student's: the rewards of a step are asked for through a
+socket. TRL and the models are loaded once; each training is a fork of its own, in one thread, whose
+time and memory are bounded. A request on FD carries the socket of a training.
 """
 
 import contextlib

@@ -28,5 +28,5 @@ def project_reward(function: Callable) -> None:
     assert good > bad, (
         f"{TEXTS[0]!r} gets {good:.3g} and {TEXTS[1]!r} {bad:.3g}: the policy is to like films")
     rewards(0)
-    assert max(map(abs, first)) <= 1e6, "a reward beyond a million outweighs all others of its group"
+    assert max(map(abs, first)) <= 1e6, "a reward beyond a million drowns the others of its group"
     passed(function)
