@@ -252,7 +252,8 @@ def run_train(args) -> None:
         again = ["--output-dir", str(run_dir), "--resume-from-checkpoint", "auto"] * begun
         raise stop from CourseError("interrupted; go on with: python -m lib "
                                     + shlex.join([*args.argv, *again]))
-    run_analyze(argparse.Namespace(run_dir=run_dir))
+    if os.environ.get("RANK", "0") == "0":  # the others of a launcher's processes are silent
+        run_analyze(argparse.Namespace(run_dir=run_dir))
 
 
 def run_evaluate(args) -> None:

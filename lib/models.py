@@ -6,6 +6,7 @@ Every tier goes through the same Auto classes: ``tiny`` is only a path into this
 import contextlib
 import copy
 import json
+import os
 import re
 import socket
 import urllib.request
@@ -39,8 +40,10 @@ disable_progress_bar()  # "Loading weights" and "Writing shards" flash by; downl
 
 
 def pick_device() -> torch.device:
-    """The first CUDA GPU if there is one, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The first CUDA GPU if there is one, else the CPU; of several processes each has its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def precision(device: torch.device) -> dict[str, bool]:
@@ -127,9 +130,20 @@ def _load(auto_class, path: str, **kwargs):
             raise CourseError(_what_is_wrong(Path(path), error)) from None
         if not isinstance(error, OSError | ValueError | KeyError):
             raise CourseError(f"cannot load '{path}': {_first_line(error)}") from None
+        if base := _base_of_hub_adapter(path):
+            raise CourseError(f"'{path}' is a LoRA adapter of {base}, not a whole model; fetch it "
+                              f"with `hf download {path} --local-dir DIR` and name that folder"
+                              ) from None
         raise CourseError(
             f"cannot get '{path}' from the Hugging Face Hub (no connection, no such id, or a "
             "gated model); offline use tiny, or the path of a local folder") from None
+
+
+def _base_of_hub_adapter(path: str) -> str | None:
+    """The base model of a LoRA adapter on the Hub or in its cache; None of anything else."""
+    with contextlib.suppress(Exception):  # no such id, no connection: the caller tells that
+        file = hf_hub_download(path, "adapter_config.json", local_files_only=not hub_reachable())
+        return read_json(file)["base_model_name_or_path"]
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
@@ -230,7 +231,7 @@ class Stop(TrainerCallback):
             vars(button.comm).pop("_reply_subshell_id", None)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.asked.is_set():
+        if any(gather_object([self.asked.is_set()])):  # all processes end after the same step
             control.should_training_stop = control.should_save = True
 
     def on_train_end(self, args, state, control, **kwargs):

@@ -118,6 +118,7 @@ def report(chapter: str | None = None) -> str:
         for name, parts in read_json(TIMINGS)["chapters"].items():
             minutes, mib = total(parts)
             rows.append((f"chapter {int(name[:2])}",
-                         f"{minutes:.0f} minutes, {mib} MiB with tier tiny, as measured"))
+                         f"{minutes:.0f} minute{'s' * (round(minutes) != 1)}, {mib} MiB with tier "
+                         "tiny, as measured"))
     lines = [f"{key:>9}  {value}" for key, value in rows]
     return "\n".join(lines + (sections(chapter) if chapter else []))

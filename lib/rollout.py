@@ -45,19 +45,20 @@ def left_padded(rows: Sequence[Sequence[int]], pad_token_id: int, device
 
 @torch.no_grad()
 def generate(model, prompt_ids: Sequence[Sequence[int]], *, ends: Sequence[int], pad_token_id: int,
-             temperature: float, max_completion_length: int, seed: int,
+             temperature: float, max_completion_length: int, seed: int, before: int = 0,
              tick: Callable[[], None] = lambda: None) -> list[list[int]]:
     """One completion a prompt, as ids up to and with the first of ends; temperature 0 is greedy.
 
     A row's dice are its own, drawn from seed before the first token: what a row says does not
     depend on when its neighbours end, and the global generators stay as they are. Rows that have
-    ended leave the batch. tick: called once a token, for a progress bar. Raises ValueError on an
+    ended leave the batch. before: how many rows other processes have in front of these, whose dice
+    are left to them. tick: called once a token, for a progress bar. Raises ValueError on an
     empty prompt.
     """
     if not all(prompt_ids):
         raise ValueError("a prompt is empty: its completion's first token has no context")
-    dice = torch.rand(len(prompt_ids), max_completion_length, dtype=torch.float64,
-                      generator=torch.Generator().manual_seed(seed))
+    dice = torch.rand(before + len(prompt_ids), max_completion_length, dtype=torch.float64,
+                      generator=torch.Generator().manual_seed(seed))[before:]
     return in_parts(
         lambda start, stop: _generate(model, prompt_ids[start:stop], dice[start:stop], ends=ends,
                                       pad_token_id=pad_token_id, temperature=temperature,

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import safe_open
 
 from lib import CourseError, is_autograding, models, monitor, plots, runs, show_one_line, trackers
@@ -34,26 +36,36 @@ from lib.tasks import task_class
 from lib.tasks.base import Task
 
 
+def processes() -> PartialState:
+    """Those that accelerate launch or torchrun started, and which of them this is; usually one."""
+    return PartialState(cpu=models.pick_device().type == "cpu")
+
+
 def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str | None = None):
     """TRL's GRPOConfig for a task, with nothing left to a default that has moved or may move."""
     from trl import GRPOConfig  # seconds to import, as peft is: only a run pays for them
 
+    # A step is as many completions however many processes share them.
+    passes = task.accumulation // processes().num_processes
     config = GRPOConfig(
         output_dir=str(run_dir), run_name=run_name, seed=task.seed, project=trackers.project(),
         # One epoch is the whole run, its rows laid out beforehand: the sampler's own shuffle draws
         # from a generator that no checkpoint holds, so a resumed run would see other prompts.
         max_steps=task.max_steps, num_train_epochs=1, shuffle_dataset=False,
         per_device_train_batch_size=task.batch_size,
-        gradient_accumulation_steps=task.accumulation,
+        gradient_accumulation_steps=passes,
         # Each batch of completions is used for one optimizer step: on policy, all ratios are 1.
-        num_generations=task.num_generations, num_iterations=1,
+        num_generations=task.num_generations, num_iterations=1, steps_per_generation=passes,
         max_completion_length=task.max_completion_length,
         # Plain sampling: any filter would draw from another distribution than the loss scores.
         temperature=task.temperature, top_p=1.0, top_k=0, repetition_penalty=1.0,
         # DAPO's token mean (2503.14476); k3 weighted by the ratio, so that its gradient is that of
         # the KL (DeepSeek-V3.2, 2512.02556). Chapter 2 takes all of these apart.
         beta=task.beta, use_bias_correction_kl=True, loss_type="dapo", epsilon=0.2,
-        scale_rewards="group",
+        epsilon_high=0.2, importance_sampling_level="token", scale_rewards="group",
+        multi_objective_aggregation="sum_then_normalize",
+        # Every token counts, and nothing is paid for entropy.
+        top_entropy_quantile=1.0, entropy_coef=0.0,
         # Dropout would make policy and reference differ before the first step; TRL's trainer also
         # generates in train mode.
         disable_dropout=True, mask_truncated_completions=False,
@@ -62,8 +74,11 @@ def grpo_config(task: Task, run_dir: Path, device: torch.device, run_name: str |
         gradient_checkpointing=False, use_cpu=device.type == "cpu", **models.precision(device),
         logging_steps=1, save_strategy="steps", save_steps=task.save_steps,
         save_total_limit=3, report_to=list(task.report_to) or "none", disable_tqdm=True,
-        # vLLM in this process shares the GPU with training: 0.3 of it leaves room for both.
-        use_vllm=task.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.3,
+        # vLLM in this process shares the GPU with training. It rounds otherwise than the policy in
+        # training, so completions whose probability ratio leaves the range are left out.
+        use_vllm=task.use_vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=task.vllm_memory,
+        vllm_importance_sampling_correction=True, vllm_importance_sampling_mode="sequence_mask",
+        vllm_importance_sampling_clip_min=None, vllm_importance_sampling_clip_max=3.0,
         # The rows' other columns go to the reward function.
         remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda")
     config._n_gpu = min(config.n_gpu, 1)  # transformers would split each batch over all GPUs
@@ -139,13 +154,19 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
     answers: the student's functions by name. resume: a checkpoint folder or ``auto``.
     live: redraw the curves in the notebook meanwhile, with a button that stops the run early.
     refuse_hopeless: stop before training when a sample of the base policy shows nothing to learn
-    from. The folder then holds the files that ``lib.runs`` names, checkpoint-N/ and final/.
+    from. The folder then holds the files that ``lib.runs`` names, checkpoint-N/ and final/. Of
+    several processes the first writes it; the others come with their share of a step, and wait
+    until all is checked and measured, so that a mistake is told once.
 
     Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise, both
     before the run folder is made; a reward that goes wrong later, or a full disk, stops the run.
     """
-    run_dir = Path(run_dir)
-    _check_before(task, answers, run_dir, resume is not None, overwrite)
+    run_dir, launched = Path(run_dir), processes()
+    first = launched.is_main_process
+    checkpoint = None if first else broadcast_object_list([None])[0]
+    _check_before(task, answers)
+    if first:
+        check_folder(run_dir, resume is not None, overwrite)
     prompts, held_out = task.prompts("train"), task.prompts("eval")
     policy, tokenizer = models.load_policy(models.policy_path(task.model, task))
     if task.use_peft:
@@ -168,19 +189,22 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
                                                        tokenizer),
         len(prompts) / task.prompts_per_step)
-    reward = RewardFunction(task, answers, reference_logps, recorder.observe)
+    reward = RewardFunction(task, answers, reference_logps, lambda step, rows: recorder.observe(
+        step, gather_object(rows)))
     probes = task.eval_rows(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
     config = describe(task, policy.device) | {
         "conversational": not isinstance(rows[0]["prompt"], str)}
-    with runs.claimed(run_dir):
-        check_folder(run_dir, resume is not None, overwrite)  # another run may have ended in it
-        checkpoint = _resume_point(run_dir, resume, task, policy)
-        if resume is None:
-            variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
-            if refuse_hopeless and variance["hopeless"]:
-                raise CourseError(f"hopeless: {variance['hopeless']}")
-            _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
-                   | {"reward_variance": variance})
+    with runs.claimed(run_dir) if first else nullcontext():
+        if first:
+            check_folder(run_dir, resume is not None, overwrite)  # another run may have ended in it
+            checkpoint = _resume_point(run_dir, resume, task, policy)
+            if resume is None:
+                variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
+                if refuse_hopeless and variance["hopeless"]:
+                    raise CourseError(f"hopeless: {variance['hopeless']}")
+                _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
+                       | {"reward_variance": variance})
+            broadcast_object_list([checkpoint])
         # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
         started = read_json(run_dir / runs.CONFIG).get("started", "")
         run_name = task.run_name or f"{task.name()} {started}"
@@ -189,9 +213,13 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         with _told_when_disk_is_full(run_dir), monitor.Stop(live) as stop:
             trained = None
             while trained is None:
-                recorder.rewind(done, history)
-                watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
-                watching += [monitor.LivePlot(recorder, run_dir.name)] if live else []
+                watching = [stop]
+                if first:
+                    recorder.rewind(done, history)
+                    watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop]
+                    watching += [monitor.LivePlot(recorder, run_dir.name)] if live else []
+                    watching += [trackers.Validation(task.report_to, run_dir)
+                                 ] if task.report_to else []
                 try:
                     trained = run_trainer(task, policy, tokenizer, reference, reward, run_dir,
                                           checkpoint, rows, watching, run_name)
@@ -202,6 +230,8 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
                     gc.collect()
                     torch.cuda.empty_cache()
                     policy, reference = _policy_and_reference(task)
+        if not first:
+            return run_dir
         with _told_when_disk_is_full(run_dir):
             _save(run_dir, trained, tokenizer, recorder)
             # Last of all: a folder with the final validation is a finished run.
@@ -212,7 +242,7 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
 
 def _planned(task: Task, policy, prompt: int) -> Task:
     """The task with a batch whose step fits into the GPU, as far as an estimate can tell."""
-    if policy.device.type != "cuda":
+    if policy.device.type != "cuda" or processes().num_processes > 1:
         return task
     free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_allocated(policy.device)
     planned, found = fitting(task, policy.config, free, prompt)
@@ -239,6 +269,9 @@ def _with_less_memory(task: Task, run_dir: Path, recorder, done: int) -> Task:
         raise CourseError("memory runs out with one completion at a time; try --use-peft, a "
                           "shorter --max-completion-length or a smaller model") from None
     split = f"--batch-size {smaller.batch_size} --accumulation {smaller.accumulation}"
+    if processes().num_processes > 1:
+        raise CourseError(f"memory ran out in one of several processes; start again with {split}, "
+                          "which is the same step") from None
     if step := recorder.last_step(done):
         raise CourseError(f"memory ran out after step {step}; go on with {split} "
                           f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
@@ -248,15 +281,15 @@ def _with_less_memory(task: Task, run_dir: Path, recorder, done: int) -> Task:
     return smaller
 
 
-def _check_before(task: Task, answers, run_dir: Path, resume: bool, overwrite: bool) -> None:
+def _check_before(task: Task, answers) -> None:
     """What can be refused before anything is loaded."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise CourseError("a run is one process, and this one was started as several (torchrun, "
-                          "accelerate launch); start it with python -m lib train")
+    if task.accumulation % processes().num_processes:
+        raise CourseError(f"--accumulation {task.accumulation} cannot be shared by "
+                          f"{processes().num_processes} processes; make it a multiple of their "
+                          "number")
     for name in task.needed_answers():
         if name not in answers:
             raise CourseError(f"the answers have no function {name}, which this run needs")
-    check_folder(run_dir, resume, overwrite)
     if task.use_vllm and models.pick_device().type != "cuda":
         raise CourseError("--use-vllm needs a CUDA GPU, and there is none; leave it out")
     if task.use_vllm and find_spec("vllm") is None:

@@ -1,4 +1,4 @@
-"""The trainer: TRL's GRPOTrainer with five of its methods replaced. Read in TRL 1.16.
+"""The trainer: TRL's GRPOTrainer with six of its methods replaced. Read in TRL 1.16.
 
 - ``_tokenize_prompts``: ids come from ``lib.prompts``, as everywhere else.
 - ``_generate_single_turn``: completions come from ``lib.rollout``, the sampler that measures too.
@@ -13,6 +13,7 @@
   the path that the policy's config remembers.
 - ``_prepare_inputs``: micro-batches hold completions of like length. The loss is a sum over tokens,
   so its gradient is the same up to rounding, and short ones carry less padding.
+- ``_save_checkpoint``: is done when all processes are.
 
 vLLM, and models that are spread over machines, go through TRL's own code. tests/training/
 test_overrides.py says so when TRL moves.
@@ -62,13 +63,13 @@ class Trainer(GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields,
                                                  num_generations, *args, **kwargs)
         model = self.accelerator.unwrap_model(self.model)
-        # From seed, step and process alone: a resumed run throws the same dice.
-        seed = (self.args.seed * 1_000_003 + self.state.global_step) * 1_009 + (
-            self.accelerator.process_index)
+        # From seed and step alone: a resumed run throws the same dice.
+        seed = (self.args.seed * 1_000_003 + self.state.global_step) * 1_009
         with rollout.eval_mode(model):
             ids = rollout.generate(
                 model, prompt_ids, ends=self.eos_token_ids, temperature=self.temperature,
                 pad_token_id=self._tokenizer.pad_token_id, seed=seed,
+                before=self.accelerator.process_index * len(prompt_ids),
                 max_completion_length=self.max_completion_length)
         return ids, None
 
@@ -116,6 +117,10 @@ class Trainer(GRPOTrainer):
                         position_ids=positions(mask))
         entropies = torch.zeros_like(out.log_probs) if out.entropy is None else out.entropy
         return out.log_probs[:, -keep:], entropies[:, -keep:]
+
+    def _save_checkpoint(self, *args, **kwargs):
+        super()._save_checkpoint(*args, **kwargs)
+        self.accelerator.wait_for_everyone()  # each process saves its dice; then come checksums
 
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs

@@ -169,8 +169,9 @@ class Task:
     temperature: float = option(1.0, "of sampling", above=0)
     max_completion_length: int = option(help="tokens", low=1)
     use_peft: bool = option(False, "train a LoRA adapter only")
-    use_vllm: bool = option(False, "generate with vLLM in this process (needs a GPU), with 0.3 of "
-                                   "its memory")
+    use_vllm: bool = option(False, "generate with vLLM in this process (needs a GPU)")
+    vllm_memory: float = option(0.3, "share of the GPU's memory that vLLM takes; training has the "
+                                     "rest", low=0.05, high=0.95, metavar="SHARE")
     seed: int = option(42, "of everything random", low=0, high=2**32 - 1)
     save_steps: int = option(help="steps between checkpoints", low=1)
     report_to: tuple[str, ...] = option((), "trackers", flag="")

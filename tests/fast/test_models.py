@@ -143,6 +143,19 @@ def test_an_adapter_is_joined_with_its_base_or_named(tmp_path):
         models.load_policy(str(tmp_path / "adapter"))
 
 
+def test_an_adapter_on_the_hub_is_named_as_one(tmp_path, monkeypatch):
+    """Its repository has no config.json, and was fetched before: into the Hub's own cache."""
+    cache = tmp_path / "hub" / "models--me--mine"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("abc")
+    adapter = cache / "snapshots" / "abc" / "adapter_config.json"
+    adapter.parent.mkdir(parents=True)
+    adapter.write_text('{"base_model_name_or_path": "gpt2"}')
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(CourseError, match="'me/mine' is a LoRA adapter of gpt2, not a whole"):
+        models.load_policy("me/mine")
+
+
 def test_a_home_folder_is_found(copy, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert models.policy_path("~/model", SentimentTask) == str(copy)

@@ -85,13 +85,6 @@ def test_a_claim_that_a_kill_left_is_nobodys(task, answers, whole, tmp_path):
     assert not (tmp_path / "run" / runs.CLAIM).exists()
 
 
-def test_several_processes_are_refused(task, answers, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CourseError, match="a run is one process"):
-        train(task, answers, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def unfinished(whole, run_dir):
     shutil.copytree(whole, run_dir)
     (run_dir / runs.FINAL).unlink()

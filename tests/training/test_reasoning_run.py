@@ -382,8 +382,10 @@ def test_trackers_get_metrics_samples_and_the_improvement(tmp_path, notebook, fe
     assert done.returncode == 0, done.stderr[-2000:]
     wrote = b"".join(p.read_bytes() for p in tmp_path.glob("wandb/offline-run-*/*.wandb"))
     name = f"1ep_w1-1-1-1-0.5 {read_json(tmp_path / 'run' / 'training_config.json')['started']}"
-    for key in (b"improvement/accuracy", b"final/format_rate", b"samples", name.encode()):
+    for key in (b"improvement/accuracy", b"final/format_rate", b"samples", name.encode(),
+                b"validation/reward", b"validation/kl"):
         assert key in wrote
     database = b"".join(p.read_bytes() for p in home.rglob("course*") if p.is_file())
-    for key in (b"improvement/accuracy", b"samples", name.encode()):
+    for key in (b"improvement/accuracy", b"samples", name.encode(), b"validation/reward",
+                b"validation/kl"):
         assert key in database
