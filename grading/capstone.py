@@ -26,7 +26,7 @@ from grading.sandbox.client import SandboxDied
 from lib.tiny.corpus import ADJECTIVES, ASPECTS, DAYS, DEGREES, FILMS, PLACES, ROLES, VERDICTS
 
 STEPS, SEED = 50, 0  # of the training that counts
-GOALS = {"gold": 0.60, "fine": 0.75, "variety": 0.35, "elsewhere": 0.55}
+GOALS = {"gold": 0.65, "fine": 0.75, "variety": 0.40, "elsewhere": 0.60}
 CALLS_SECONDS, SECONDS, START_SECONDS = 30.0, 150.0, 180.0
 LARGEST = 1e6  # the size of a reward: beyond, the spread of a group overflows
 GOOD = 0.75  # the gold score from which a review counts as a good one
@@ -131,12 +131,12 @@ class Fault(Exception):
     """The student's function did something that ends the training; the message is one of above."""
 
 
-def judge(reward: Callable, steps: int = STEPS, seed: int = SEED) -> Judged:
+def judge(reward: Callable) -> Judged:
     """Train the tiny policy on a reward and measure it. Deterministic on one machine.
 
     reward: project_reward, or a Proxy of it. Whatever it does ends up in Judged.
     """
-    with trainer().begin(steps, seed) as channel:
+    with trainer().begin(STEPS, SEED) as channel:
         try:
             return Judged(measured=_train(Function(reward), channel))
         except Fault as fault:
