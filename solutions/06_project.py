@@ -123,12 +123,11 @@ checks.grpo_settings(grpo_settings)
 assert isinstance(grpo_settings("runs/bare", 1), dict)
 ### BEGIN HIDDEN TESTS
 for _seed, _n in ((1, 1), (7, 2), (42, 4), (123, 1)):
-    _c = checks.config_of(grpo_settings(f"runs/bare{_seed}", _seed, _n))
+    _c = checks.config_of(grpo_settings(f"runs/bare{_seed}", _seed, _n), _n)
     assert _c.output_dir == f"runs/bare{_seed}" and _c.seed == _seed, "folder and seed are arguments"
     assert _c.per_device_train_batch_size == 16, "16 completions a forward pass of a process"
     assert 16 * _c.gradient_accumulation_steps * _n == 64, "64 completions a step over all processes"
-    assert _c.generation_batch_size == 16 * _c.gradient_accumulation_steps, (
-        "a batch of completions for each update")
+    assert _c.generation_batch_size == 64, "a batch of completions for each update"
     assert _c.num_generations == 8 and _c.num_iterations == 1, "groups of eight, used once"
     assert _c.max_steps == 24 and _c.save_steps == 12 and _c.logging_steps == 1, "steps of the run"
     assert _c.save_strategy == "steps" and _c.logging_strategy == "steps", "counted in steps"
@@ -760,6 +759,8 @@ for _ in range(60):
             assert abs(_got - _peak) < 1e-7 * _peak, "a warm-up as long as the run ends at the peak"
 assert abs(lr_at(1, 8.0, 0.21, 10) - 8 / 3) < 1e-7, "a share is rounded up"
 assert abs(lr_at(1, 8.0, 1, 10) - 8.0) < 1e-7, "a warm-up of 1 is one update, no share"
+assert abs(lr_at(7, 8.0, 7, 7) - 8.0) < 1e-7, "a warm-up as long as the run ends at the peak"
+assert abs(lr_at(7, 8.0, 6, 7)) < 1e-7, "the rate ends at 0"
 assert abs(lr_at(0, 8.0, 1, 10)) < 1e-7, "the first update of a warm-up has the rate 0"
 ### END HIDDEN TESTS
 
@@ -1041,7 +1042,7 @@ checks.lora_parameters(lora_parameters)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex5", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 assert lora_parameters({"model_type": "gpt2", "n_embd": 2, "n_inner": None,
-                        "n_layer": 1}, 1, ["c_attn"]) == 8
+                        "n_layer": 1, "n_head": 1}, 1, ["c_attn"]) == 8
 ### BEGIN HIDDEN TESTS
 import random as _random
 

@@ -16,8 +16,11 @@ SETTINGS = frozenset(
     "save_strategy save_steps use_vllm remove_unused_columns".split())
 
 
-def config_of(settings: dict):
-    """TRL's GRPOConfig of keyword arguments, on a CPU. AssertionError where there is none."""
+def config_of(settings: dict, processes: int = 1):
+    """TRL's GRPOConfig of keyword arguments, on a CPU, as in a run of so many processes.
+
+    AssertionError where there is none.
+    """
     from trl import GRPOConfig  # seconds to import: only this check pays for them
 
     assert isinstance(settings, dict), "return a dictionary of keyword arguments for GRPOConfig"
@@ -25,7 +28,8 @@ def config_of(settings: dict):
     assert not unknown, (f"{', '.join(unknown)}: either GRPOConfig has no such setting, or the "
                          "script sets it, or the description does not ask for it")
     try:
-        return GRPOConfig(**settings, use_cpu=True, bf16=False)
+        launched = type("GRPOConfig", (GRPOConfig,), {"world_size": processes})
+        return launched(**settings, use_cpu=True, bf16=False)
     except Exception as error:  # of many kinds, for values of a wrong type too
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise AssertionError(f"GRPOConfig refuses these settings: {first}") from None
@@ -71,7 +75,8 @@ def grpo_settings(function: Callable) -> None:
     """Exercise 1."""
     for processes in (1, 2, 4):
         config = config_of(attempt(
-            function, "it takes output_dir, seed and processes", "runs/check", 3, processes))
+            function, "it takes output_dir, seed and processes", "runs/check", 3, processes),
+            processes)
         passes = config.gradient_accumulation_steps
         step = config.per_device_train_batch_size * passes * processes
         assert step == 64, (
@@ -83,6 +88,7 @@ def grpo_settings(function: Callable) -> None:
             f"an update every {passes}: each batch of completions is to be used for one update")
         for name, (right, why) in WANTED.items():
             got = getattr(config, name)
+            got = getattr(got, "value", got)  # of an enumeration
             assert _same(got, right), f"{name} is {got!r}, not {right!r}: {why}"
         assert not config.top_k, f"top_k is {config.top_k}: drawn from the policy as it is"
         rising = config.get_warmup_steps(24)
@@ -103,6 +109,8 @@ def batch_plan(function: Callable) -> None:
                 assert got.get(name) == value, (
                     f"{what}: {name} should be {value}, yours is {got.get(name)}")
         assert got == right, f"{what}: should be {right!r}, yours is {got!r}"
+        assert isinstance(got, str) or all(type(value) is int for value in got.values()), (
+            f"{what}: yours is {got!r}; whole numbers, so divide with //")
 
     def plan(*numbers):
         return dict(zip(("completions", "prompts", "updates", "steps"), numbers, strict=True))
@@ -126,6 +134,11 @@ def batch_plan(function: Callable) -> None:
         "prompts are whole": plan(4, 0, 1, 0)})
     compare("batch 2, accumulation 4, groups of 8", (1, 2, 4, 8, 20), plan(8, 1, 1, 20), {
         "a group may be spread over the forward passes of one generation": "cut groups"})
+    compare("batch 4, accumulation 1, groups of 8, steps_per_generation 2", (1, 4, 1, 8, 20, 2),
+            plan(4, 1, 2, 40), {"the generation batch holds whole groups, not each step":
+                                "cut groups"})
+    compare("batch 3, accumulation 1, groups of 2, no prompts", (1, 3, 1, 2, 0), "cut groups", {
+        "of two reasons the first one counts": "no step"})
     compare("batch 16, accumulation 2, groups of 8, 3 prompts", (1, 16, 2, 8, 3), "no step", {
         "an epoch without a step is none: say so": plan(32, 4, 1, 0)})
     compare("the same with 4 prompts", (1, 16, 2, 8, 4), plan(32, 4, 1, 1), {
@@ -170,36 +183,38 @@ def _checkpoint(*left_out, empty=(), weights="model.safetensors", dice=("rng_sta
 @visible
 def newest_complete(function: Callable) -> None:
     """Exercise 4."""
-    def compare(what, listing, right, *args, **mistakes):
-        got = attempt(function, "listing is {folder: {file: bytes}}", listing, *args)
-        for wrong, mistake in mistakes.items():
-            assert got != wrong.replace("_", "-"), f"{what}: {mistake}"
+    def compare(what, listing, right, processes=1, mistakes=None):
+        got = attempt(function, "listing is {folder: {file: bytes}}", listing, processes)
+        for wrong, mistake in (mistakes or {}).items():
+            assert got != wrong, f"{what}: {mistake}"
         assert got == right, f"{what}: should be {right!r}, yours is {got!r}"
 
     whole = _checkpoint()
     compare("no folder at all", {}, None)
     compare("checkpoint-9 and checkpoint-10", {"checkpoint-10": whole, "checkpoint-9": whole},
-            "checkpoint-10", checkpoint_9="compare numbers: as texts, 9 comes after 10")
-    compare("final, checkpoint-best and checkpoint-2", {
-        "checkpoint-2": whole, "final": whole, "checkpoint-best": whole}, "checkpoint-2",
-        final="only folders called checkpoint-NUMBER count",
-        checkpoint_best="what follows the dash has to be a number")
-    compare("tmp-checkpoint-30 and checkpoint-2", {"tmp-checkpoint-30": whole,
-                                                   "checkpoint-2": whole}, "checkpoint-2",
-            tmp_checkpoint_30="the name begins with checkpoint-")
+            "checkpoint-10", mistakes={"checkpoint-9": "compare numbers: as texts, 9 comes after "
+                                                       "10"})
+    for other, mistake in {
+            "final": "only folders called checkpoint-NUMBER count",
+            "checkpoint-best": "what follows the dash has to be a number",
+            "tmp-checkpoint-30": "the name begins with checkpoint-",
+            "12": "the name begins with checkpoint-"}.items():
+        compare(f"{other} and checkpoint-2", {"checkpoint-2": whole, other: whole},
+                "checkpoint-2", mistakes={other: mistake})
+    half = {"checkpoint-12": "that one is not complete"}
     for file in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth",
                  "model.safetensors"):
         compare(f"checkpoint-12 without {file}, and a whole checkpoint-6", {
             "checkpoint-6": whole, "checkpoint-12": _checkpoint(file)}, "checkpoint-6",
-            checkpoint_12="that one is not complete")
+            mistakes=half)
     compare("checkpoint-12 whose optimizer.pt has 0 bytes", {
-        "checkpoint-12": _checkpoint(empty=("optimizer.pt",))}, None,
-        checkpoint_12="a file of 0 bytes counts as missing")
+        "checkpoint-12": _checkpoint(empty=("optimizer.pt",))}, None, mistakes={
+            "checkpoint-12": "a file of 0 bytes counts as missing"})
     lora = _checkpoint(weights="adapter_model.safetensors")
     compare("the checkpoint of a LoRA run", {"checkpoint-3": lora}, "checkpoint-3")
     two = _checkpoint(dice=("rng_state_0.pth", "rng_state_1.pth"))
-    compare("two processes", {"checkpoint-3": two, "checkpoint-4": whole}, "checkpoint-3", 2,
-            checkpoint_4="with two processes there are two random states")
+    compare("two processes", {"checkpoint-3": two, "checkpoint-4": whole}, "checkpoint-3", 2, {
+        "checkpoint-4": "with two processes there are two random states"})
     compare("one process, and a checkpoint of two", {"checkpoint-3": two}, None)
     passed(function)
 
@@ -212,8 +227,10 @@ def lora_parameters(function: Callable) -> None:
             "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2}
 
     def value(config, rank, *modules):
-        return attempt(function, "the keys of config are those of the two tables", config, rank,
-                       list(modules))
+        got = attempt(function, "the keys of config are those of the two tables", config, rank,
+                      list(modules))
+        assert type(got) is int, f"return a whole number, not {got!r}"
+        return got
 
     expect("c_attn of a GPT-2 with d = 12, 3 layers, rank 5", value(gpt2, 5, "c_attn"), 720, {
         "once a layer": 240, "rank is not used": 144,
@@ -249,6 +266,7 @@ def memory_estimate(function: Callable) -> None:
     def part(name, **changes):
         got = attempt(function, "model and run are dictionaries", model, run | changes)
         assert isinstance(got, dict) and name in got, f"the dictionary has no part {name!r}"
+        assert type(got[name]) is int, f"{name}: bytes are whole numbers, not {got[name]!r}"
         return got[name]
 
     expect("weights of 1,000 parameters", part("weights"), 4000, {"float32 has 4 bytes": 1000})
