@@ -1517,8 +1517,6 @@ from lib.predict import predict
 from lib.tasks.project import TASK as PROJECT
 from lib.training import experiment
 
-EXAMPLE = ([" superb. It is a triumph."], [[0.0, 0.0, 0.1, 0.2, 0.7]], [[-3.5, -0.2, -2.9, -0.1]])
-
 # %% [markdown]
 # ### Exercise 7: a reward that holds (5 + 8 + 7 + 6 + 6 points, hard, 90 minutes)
 #
@@ -1564,7 +1562,7 @@ def project_reward(completions, star_probs, ref_logps, **kwargs):
 capstone_checks.project_reward(project_reward)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-assert len(project_reward(*EXAMPLE)) == 1
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 import random as _random
 
@@ -1575,7 +1573,7 @@ _texts = ["", ".", " fine.", " é\n. .", " a a a a a a." * 20, " good", " good",
 _stars = [[float(i == n % 5) for i in range(5)] for n in range(8)]
 _logps = [[-60 * _rng.random() ** 3 for _ in range(n)] for n in (1, 40, 3, 7, 40, 2, 2, 1)]
 _first = _finite(project_reward(list(_texts), _stars, _logps), 8)
-project_reward(*EXAMPLE)
+project_reward(_texts[2:4], _stars[2:4], _logps[2:4])
 assert _finite(project_reward(list(_texts), _stars, _logps), 8) == _first, (
     "the same completions get the same rewards, whatever it was asked before")
 assert all(-1e6 <= _value <= 1e6 for _value in _first), "no reward is beyond a million"
@@ -1613,7 +1611,7 @@ if RUN:
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7b", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7b: the gold score on held-out openings
-assert len(project_reward(*EXAMPLE)) == 1
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 
@@ -1625,7 +1623,7 @@ assert _judged.reaches("gold"), "the policy that it trains does not reach the go
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7c", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7c: the gold score, well above
-assert len(project_reward(*EXAMPLE)) == 1
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 
@@ -1636,7 +1634,7 @@ assert _judged.reaches("fine"), "the policy that it trains does not reach the se
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7d", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7d: variety
-assert len(project_reward(*EXAMPLE)) == 1
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 
@@ -1647,7 +1645,7 @@ assert _judged.reaches("variety"), "the policy that it trains does not reach the
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7e", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7e: the gold score on openings made of other words
-assert len(project_reward(*EXAMPLE)) == 1
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 

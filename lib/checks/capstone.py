@@ -15,13 +15,15 @@ def project_reward(function: Callable) -> None:
     """Exercise 7."""
     hint = ("it gets N texts, N lists of 5 probabilities and N lists of log-probs, plain Python "
             "lists; a text may be empty, a probability 0")
-    stars = [*scoring.get_star_probs(TEXTS[:3]).tolist(), [0.0, 0.0, 0.0, 0.0, 1.0]]
+    stars = [*scoring.get_star_probs(TEXTS[:2]).tolist(), [1.0, 0.0, 0.0, 0.0, 0.0],
+             [0.0, 0.0, 0.0, 0.0, 1.0]]
 
     def rewards(n: int) -> list[float]:
         return floats(function, hint, n, TEXTS[:n], [list(row) for row in stars[:n]],
                       [list(row) for row in REF_LOGPS[:n]])
 
     good, bad, *_ = first = rewards(4)
+    rewards(2)
     assert rewards(4) == first, (
         "asked twice about the same completions, it gives other rewards: no chance, no counting of "
         "calls")

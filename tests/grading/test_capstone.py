@@ -10,6 +10,7 @@ import pytest
 from grading import ROOT, capstone, grade
 from grading.__main__ import main
 from grading.capstone import GOALS, gold, judge
+from grading.faults import variants
 from grading.gradebook import Grader
 from grading.release import source_notebook
 from grading.sandbox import client, isolation, withheld
@@ -201,41 +202,18 @@ def course(tmp_path_factory):
     return folder
 
 
-GOOD_REWARDS = {
-    "ours": None,
-    "a price for surprise": '''
-def project_reward(completions, star_probs, ref_logps, **kwargs):
-    rewards = []
-    for text, stars, logps in zip(completions, star_probs, ref_logps):
-        score = sum(i * p for i, p in enumerate(stars)) / 4
-        surprise = sum(max(0.0, -4.5 - logp) for logp in logps)
-        rewards.append(score - 0.15 * surprise - 0.5 * (not text.endswith(".")))
-    return rewards''',
-    "enough is enough": '''
-def project_reward(completions, star_probs, ref_logps, **kwargs):
-    return [min(sum(i * p for i, p in enumerate(stars)) / 4, 0.9) - 0.04 * abs(sum(logps) + 16)
-            for stars, logps in zip(star_probs, ref_logps)]''',
-    "shared among equals": '''
-import math
-from collections import Counter
-def project_reward(completions, star_probs, ref_logps, **kwargs):
-    said = [[part.strip() for part in text.split(".") if part.strip()] for text in completions]
-    count = Counter(part for parts in said for part in parts)
-    rewards = []
-    for text, stars, logps, parts in zip(completions, star_probs, ref_logps, said):
-        good = (stars[3] + stars[4]) * (text.endswith(".") and len(logps) < 25)
-        good *= math.exp(min(0.0, min(logps) + 5))
-        rewards.append(good * (1 + sum(1 / count[p] for p in parts) / max(1, len(parts))) / 2)
-    return rewards'''}
+REWARDS = {"ours": None, "plain": REWARD.format(f"return {PLAIN}"), **{
+    variant.name: variant.source for variant in variants(CHAPTER)
+    if (variant.exercise, variant.kind) == ("ex7", "right")}}
 
 
-@pytest.mark.parametrize("name", [*GOOD_REWARDS, "plain"])
+@pytest.mark.parametrize("name", REWARDS)
 def test_good_rewards_have_all_points_and_the_plain_score_has_few(course, short, name):
     """The whole way, with the steps that count; two more seeds in docs/results.md."""
-    source = REWARD.format(f"return {PLAIN}") if name == "plain" else GOOD_REWARDS[name]
+    assert len(REWARDS) == 5
     short.setattr(capstone, "STEPS", 50)
     with Grader(course, CHAPTER) as grader:
-        outcome = grade.grade(grader.assignment, answered(source))
+        outcome = grade.grade(grader.assignment, answered(REWARDS[name]))
         short.setattr(capstone, "STEPS", 4)
         passed = [test for test in TESTS if outcome.passed(test)]
         assert passed == (TESTS[:1] if name == "plain" else TESTS), (outcome.measured,
