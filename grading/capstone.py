@@ -16,6 +16,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,10 +116,11 @@ def figures(held_out: list[dict], elsewhere: list[dict]) -> dict:
 @dataclass(frozen=True)
 class Judged:
     """fault: why there is no trained policy, fit for a student; None where there is one.
-    measured: its ``figures``."""
+    measured: its ``figures``. seconds: processor time of the training and its measuring."""
 
     fault: str | None = None
     measured: dict = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
 
     def reaches(self, goal: str) -> bool:
         """Whether one of GOALS is reached. Those beside gold itself need its first goal, too: what
@@ -136,24 +138,24 @@ def judge(reward: Callable) -> Judged:
 
     reward: project_reward, or a Proxy of it. Whatever it does ends up in Judged.
     """
-    with trainer().begin(STEPS, SEED) as channel:
-        try:
-            return Judged(measured=_train(Function(reward), channel))
-        except Fault as fault:
-            return Judged(str(fault))
-        except (protocol.ProtocolError, TimeoutError):
-            return Judged(TRAINER)
+    try:
+        with trainer().begin(STEPS, SEED) as channel:
+            return Judged(None, *_train(Function(reward), channel))
+    except Fault as fault:
+        return Judged(str(fault))
+    except (protocol.ProtocolError, OSError):  # a TimeoutError is one
+        return Judged(TRAINER)
 
 
-def _train(function: "Function", channel: socket.socket) -> dict:
-    """Answer the trainer's questions until it sends the figures."""
+def _train(function: "Function", channel: socket.socket) -> tuple[dict, float]:
+    """Answer the trainer's questions until it sends the figures, and the seconds it took."""
     until, first = time.monotonic() + SECONDS, None
     while True:
         message = protocol.receive(channel, max(0.1, until - time.monotonic()))
         if "measured" in message:
             if function(*first[0]) != first[1]:
                 raise Fault(FICKLE)
-            return message["measured"]
+            return message["measured"], message["seconds"]
         rewards = function(*message["asked"])
         first = first or (message["asked"], rewards)
         protocol.send(channel, {"rewards": rewards})
@@ -201,7 +203,7 @@ class Trainer:
     def begin(self, steps: int, seed: int) -> socket.socket:
         """Start a training; its questions come through the socket, which ends it when closed."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, _lock:
             socket.send_fds(self.control, [b"t"], [theirs.fileno()])
             protocol.receive(self.control, 30)
         protocol.send(ours, {"steps": steps, "seed": seed})
@@ -213,13 +215,14 @@ class Trainer:
         self.process.wait()
 
 
-_trainer: Trainer | None = None
+_trainer, _lock = None, threading.Lock()  # a Dask worker has several threads
 
 
 def trainer() -> Trainer:
     """This process's trainer, started when it is first needed or has died."""
     global _trainer
-    if _trainer is None or _trainer.process.poll() is not None:
-        _trainer = Trainer()
-        atexit.register(_trainer.close)
-    return _trainer
+    with _lock:
+        if _trainer is None or _trainer.process.poll() is not None:
+            _trainer = Trainer()
+            atexit.register(_trainer.close)
+        return _trainer

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def _serve(channel: socket.socket, policy, tokenizer, folder: Path) -> None:
         protocol.send(channel, {"asked": [completions, star_probs, ref_logps]})
         return protocol.receive(channel)["rewards"]
 
-    protocol.send(channel, {"measured": train(
-        project_reward, policy, tokenizer, folder, settings["steps"], settings["seed"])})
+    measured = train(project_reward, policy, tokenizer, folder, settings["steps"],
+                     settings["seed"])
+    protocol.send(channel, {"measured": measured, "seconds": time.process_time()})
 
 
 def train(project_reward, policy, tokenizer, folder: Path, steps: int, seed: int) -> dict:

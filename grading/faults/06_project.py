@@ -455,7 +455,7 @@ def project_reward(completions, star_probs, ref_logps, **kwargs):
     for text, stars, logps in zip(completions, star_probs, ref_logps, strict=True):
         score = sum(i * p for i, p in enumerate(stars)) / 4
         surprise = sum(max(0.0, -4.5 - logp) for logp in logps)
-        rewards.append(score - 0.15 * surprise - 0.5 * (not text.endswith(".")))
+        rewards.append(score - 0.3 * surprise - 0.5 * (not text.endswith(".")))
     return rewards
 
 # %% ex7 right: enough is enough
