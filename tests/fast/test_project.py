@@ -160,13 +160,39 @@ def set_by_the_course() -> set[str]:
     return names | training.models.precision(torch.device("cpu")).keys()
 
 
-def test_the_table_has_every_option_that_the_course_sets_and_no_other():
+def table() -> list[list[str]]:
+    """The rows of the settings' tables: option, here, gpt2, Qwen, 24B, why."""
     text = "\n".join(cell.source for cell in source_notebook(CHAPTER).cells
                      if cell.cell_type == "markdown" and "Every setting, why" in cell.source)
-    rows = [row.split("|") for row in re.findall(r"^\| `\w+` \|.*$", text, re.MULTILINE)]
-    assert all(len(row) == 8 and all(cell.strip() for cell in row[1:-1]) for row in rows)
-    names = [row[1].strip(" `") for row in rows]
+    return [[cell.strip(" `") for cell in row.split("|")[1:-1]]
+            for row in re.findall(r"^\| `\w+` \|.*$", text, re.MULTILINE)]
+
+
+def test_the_table_has_every_option_that_the_course_sets_and_no_other():
+    assert all(len(row) == 6 and all(row) for row in table())
+    names = [row[0] for row in table()]
     assert len(names) == len(set(names)) and set(names) == set_by_the_course()
+
+
+@pytest.mark.parametrize("column, task, given", [
+    (1, "sentiment", {}), (2, "sentiment", {"model": "gpt2"}),
+    (3, "reasoning", {"model": "Qwen/Qwen2.5-0.5B-Instruct", "max_steps": 1})])
+def test_the_table_says_what_the_course_sets(column, task, given, tmp_path):
+    config = training.grpo_config(task_class(task).of(**given), tmp_path, torch.device("cpu"))
+    of_the_device = {"use_cpu", "bf16", "fp16", "dataloader_pin_memory"}
+    compared = 0
+    for row in table():
+        said, value = row[column], getattr(config, row[0])
+        if column > 1 and row[0] in of_the_device:
+            continue
+        if said in ("yes", "no"):
+            assert value is (said == "yes"), row[0]
+        elif re.fullmatch(r"[\d.e-]*\d[\d.e-]*", said):
+            assert value == pytest.approx(float(said)), row[0]
+        else:
+            continue
+        compared += 1
+    assert compared >= 30
 
 
 def test_no_default_that_has_moved_is_left_to_trl():

@@ -13,7 +13,7 @@ import pytest
 
 from grading import NOTEBOOKS, chapters
 from grading.walkthrough import BUILD, Client, executed, outputs_of
-from lib import evaluation, off_policy
+from lib import evaluation, off_policy, settings_sweep
 
 
 def unsolved(notebook) -> list[str]:
@@ -251,9 +251,40 @@ def off_policy_claims(runs, notebook):
     assert off["the policy itself"] < 1e-3 < off["weights of eight bits"] < off["temperature 0.6"]
 
 
+def project_claims(runs, notebook):
+    """The bare script learns, goes on bit for bit, and its memory is the estimated one; LoRA wants
+    ten times the rate; and what the chapter says of the measured settings, seed by seed."""
+    alts = "\n".join(alternatives(notebook))
+    told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
+
+    def numbers(pattern, text=alts):
+        return [float(value) for value in re.search(pattern, text).groups()]
+
+    start, end, rate, peak = numbers(
+        r"Stars go from ([\d.]+) to ([\d.]+), .*begins at ([\d.e-]+) and is ([\d.e-]+) at step 4")
+    assert start < 0.65 and end > start + 0.12 and (rate, peak) == (0, 3e-4)
+    before, after = (numbers(rf"{name}, n = 128: stars ([\d.]+), .*?gold ([\d.]+)", told)
+                     for name in ("base", "trained"))
+    assert after[0] > before[0] + 0.12 and after[1] > before[1] + 0.05
+    assert numbers(r"rates that the run logged: (\S+)", told)[0] < 1e-9
+    assert numbers(r"largest difference of a weight: (\S+)", told) == [0]
+    assert "to go on from: checkpoint-24" in told
+    assert "with half a checkpoint-24: checkpoint-12" in told
+    sizes = re.findall(r"estimated +([\d,]+) bytes, measured +([\d,]+)", told)
+    assert len(sizes) == 6 and all(mine == real for mine, real in sizes)
+    assert numbers(r"merging moves a logit by at most (\S+)", told)[0] < 1e-3
+    bytes_of = {name: int(size.replace(",", "")) for name, size in re.findall(
+        r"^(\S+) +([\d,]+) bytes", told, re.MULTILINE)}
+    assert 1.9 < bytes_of["optimizer.pt"] / bytes_of["model.safetensors"] < 2.1
+    reward = {name: numbers(rf"{name}: ([\d.]+), ")[0]
+              for name in ("full", "LoRA, same rate", "LoRA, rate x 10")}
+    assert reward["LoRA, same rate"] < reward["full"] - 0.05
+    assert reward["LoRA, rate x 10"] > reward["LoRA, same rate"] + 0.05
+
+
 CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims,
           "03_persona": persona_claims, "04_reasoning": reasoning_claims,
-          "05_off_policy": off_policy_claims}
+          "05_off_policy": off_policy_claims, "06_project": project_claims}
 
 
 @pytest.mark.parametrize("chapter", chapters())
