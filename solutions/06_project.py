@@ -1520,9 +1520,10 @@ if not is_autograding():
 # %%
 from lib import evaluation, widgets
 from lib.checks import capstone as capstone_checks
-from lib.predict import predict
 from lib.tasks.project import TASK as PROJECT
 from lib.training import experiment
+
+RUNS = {}  # name -> folder of a run of your reward
 
 # %% [markdown]
 # ### Exercise 7: a reward that holds (5 + 8 + 7 + 6 + 6 points, hard, 90 minutes)
@@ -1534,8 +1535,9 @@ from lib.training import experiment
 # - `ref_logps`: N lists, one log-prob a token, never empty. The last token of a completion that ends by itself
 #   is the end-of-text token, which the text does not show.
 #
-# Return N floats. A **pure** function: the same arguments, the same rewards, whoever asked before; arguments
-# stay as they are. It sees the 64 completions of a step at once, so it may compare them.
+# Return N floats; N may be any number, also 0 or 1. A **pure** function: the same arguments, the same rewards,
+# whatever it was asked before; arguments stay as they are. It sees the 64 completions of a step at once, so it
+# may compare them.
 #
 # <details><summary>Hint 1</summary>Train on the plain score first and read the samples. Each hole that you see
 # is one condition.</details>
@@ -1602,12 +1604,13 @@ predict(
     right="none for certain; reading the samples does")
 
 # %%
-RUN = experiment("capstone", {"project_reward": project_reward}, task="project", max_steps=50)
+RUNS["yours"] = experiment("capstone", {"project_reward": project_reward}, task="project",
+                           max_steps=50)
 
 # %%
-if RUN:
-    widgets.show_table(evaluation.side_by_side({"yours": RUN}), PROJECT)
-    widgets.sample_browser(RUN)
+if RUNS.get("yours"):
+    widgets.show_table(evaluation.side_by_side(RUNS), PROJECT)
+    widgets.sample_browser(RUNS["yours"])
 
 # %% [markdown]
 # All of these figures are proxies. Read the last step's samples and ask of each: would you have written it?

@@ -280,6 +280,19 @@ def project_claims(runs, notebook):
               for name in ("full", "LoRA, same rate", "LoRA, rate x 10")}
     assert reward["LoRA, same rate"] < reward["full"] - 0.05
     assert reward["LoRA, rate x 10"] > reward["LoRA, same rate"] + 0.05
+    capstone_claims(runs, notebook)
+
+
+def capstone_claims(runs, notebook):
+    """Our answer holds by every proxy that the notebook shows (tests/grading/test_capstone.py asks
+    the gold measure)."""
+    results = evaluation.side_by_side({"yours": runs / "capstone"})
+    before, after = ({key: m["value"] for key, m in results[name].items()}
+                     for name in ("base", "yours"))
+    assert after["score"] > before["score"] + 0.3 and after["self_ending"] > 0.95
+    assert after["reference_perplexity"] < 1.5 * before["reference_perplexity"]
+    assert after["length"] < 20 and after["distinct_2"] > 0.3
+    assert any("yours" in o.get("data", {}).get("text/html", "") for _, o in outputs(notebook))
 
 
 CLAIMS = {"01_sentiment": sentiment_claims, "02_grpo": grpo_claims,
