@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 
 from grading import grade, submission
-from grading.gradebook import Grader, submitted
+from grading.gradebook import Grader
 from lib import CourseError
 from lib.files import write_text
 
@@ -52,12 +52,13 @@ td.number { text-align: right }
 def leaderboard(course: Path, assignment: str, out: Path | None = None) -> Path:
     """Write the page, best gold first; returns its path.
 
-    Raises CourseError where the assignment has no capstone, or there are no submissions.
+    Raises CourseError where the assignment has no capstone.
     """
     with Grader(course, assignment) as grader:
         if not any("MEASURED" in test for test in grader.assignment.tests.values()):
             raise CourseError(f"{assignment} trains no policies; the leaderboard is 06_project's")
-        rows = [row for student in submitted(course, assignment) if (row := _row(grader, student))]
+        handed_in = (path.parent.name for path in (course / "submitted").glob(f"*/{assignment}"))
+        rows = [row for student in handed_in if (row := _row(grader, student))]
     rows.sort(key=lambda row: (-row["gold"], row["name"]))
     out = out or course / "leaderboard" / f"{assignment}.html"
     write_text(out, PAGE.render(assignment=assignment, rows=rows))

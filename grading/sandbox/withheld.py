@@ -13,7 +13,8 @@ from pathlib import Path
 
 PACKAGES = ("trl", "liger_kernel", "openrlhf", "torchrl", "unsloth", "unsloth_zoo", "verl")
 FILES = ("trl_loss.py", "trl_overrides.py", "off_policy.py", "tiny/corpus.py")  # of lib
-MODULES = (*PACKAGES, *(f"lib.{name.removesuffix('.py').replace('/', '.')}" for name in FILES))
+MODULES = (*PACKAGES, *(f"lib.{name.removesuffix('.py').replace('/', '.')}" for name in FILES),
+           "grading.capstone", "grading.trainer")
 
 
 def forbid() -> None:

@@ -3,11 +3,13 @@
 import dataclasses
 import re
 import subprocess
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
 
-from grading import ROOT, capstone, grade
+from grading import ROOT, capstone, grade, trainer
 from grading.__main__ import main
 from grading.capstone import GOALS, gold, judge
 from grading.faults import variants
@@ -140,6 +142,31 @@ def test_the_same_function_gets_the_same_figures_whoever_came_before(jailed, hon
     assert judge(jailed(REWARD.format(f"return {PLAIN}"))) == honest
     judge(jailed(REWARD.format(LATE.format("__import__('os')._exit(0)"))))
     assert judge(jailed(REWARD.format(f"return {PLAIN}"))) == honest
+
+
+def test_a_training_is_bounded_and_leaves_nothing(honest):
+    """Seen from outside while it waits for a reward."""
+    seen = []
+
+    def look(completions, star_probs, ref_logps):
+        [child] = children()
+        seen.append(Path(f"/proc/{child}/limits").read_text())
+        assert len(list(Path(f"/proc/{child}/task").iterdir())) == 1, "one thread"
+        return [0.0] * len(completions)
+
+    def children():
+        pid = capstone.trainer().process.pid
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    assert judge(look).fault is None
+    mapped = int(Path(f"/proc/{capstone.trainer().process.pid}/statm").read_text().split()[0])
+    [memory] = {int(m) for m in re.findall(r"Max address space +(\d+)", "".join(seen))}
+    assert memory <= (mapped * 4096 + trainer.MEMORY) * 1.1
+    assert set(re.findall(r"Max cpu time +(\d+)", "".join(seen))) == {str(trainer.CPU_SECONDS)}
+    until = time.monotonic() + 10
+    while children() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not children()
 
 
 def test_slow_calls_are_told_before_they_hold_the_class_up(jailed, monkeypatch):
