@@ -1504,15 +1504,15 @@ if not is_autograding():
 # | part | what is measured of the trained policy | to reach | base | plain score | our answer | points |
 # |---|---|---|---|---|---|---|
 # | 7a | the function itself: form, pure, finite | | | | | 5 |
-# | 7b | gold score on held-out openings | TABLE_GOLD | 8 |
-# | 7c | the same, well above | TABLE_FINE | 7 |
-# | 7d | variety: share of these reviews that are good and unlike any other of them | TABLE_VARIETY | 6 |
-# | 7e | gold score on openings made of words that no training prompt has | TABLE_ELSEWHERE | 6 |
+# | 7b | gold score on held-out openings | 0.65 | 0.49 | 0.00 | 0.92 | 8 |
+# | 7c | the same, well above | 0.75 | 0.49 | 0.00 | 0.92 | 7 |
+# | 7d | variety: share of these reviews that are good and unlike any other of them | 0.40 | 0.32 | 0.00 | 0.67 | 6 |
+# | 7e | gold score on openings made of words that no training prompt has | 0.60 | 0.28 | 0.07 | 0.77 | 6 |
 # | | question 3 | | | | | 8 |
 #
 # 7c to 7e ask for 7b as well. "Plain score" is chapter 1's reward, the expected stars: it hacks. The
 # figures are of the grader's seed on two cores of an AMD EPYC; on three seeds our answer stays above each
-# goal by TABLE_MARGIN or more.
+# goal by 0.16 or more.
 #
 # A reward that raises an error, hangs, gives NaN at step 20 or counts its calls trains nothing: it loses the
 # points of 7b to 7e, and you are told which of these it was.
