@@ -609,16 +609,17 @@ for split, seeds in settings_sweep.measured("split").items():
 # %%
 predict("Groups of 2, 4, 8 or 16 at 64 completions a step. Which learns "
         "fastest on this dense reward?", {
-            "16: a better baseline": "The baseline is better, but only 4 "
-            "prompts are asked. On a reward that always differs within a "
+            "16: it has the best baseline": "The baseline is better, but only "
+            "4 prompts are asked. On a reward that always differs within a "
             "group there is little to gain.",
-            "2: most prompts": "Many prompts, but two completions make a "
-            "poor mean, and divided by their spread each is just +0.7 or "
-            "-0.7: how much better is lost.",
-            "Hardly any difference": "With a dense reward no group is tied, "
-            "so the size is a matter of noise. Where one answer in fifty is "
-            "right it decides whether there is a signal at all (chapter 3)."},
-        right="Hardly any difference")
+            "2: it asks the most prompts": "Many prompts, but of two "
+            "completions one gets +0.7 and the other -0.7, however far apart "
+            "they are: how much better is lost.",
+            "From 4 on there is hardly a difference": "With a dense reward no "
+            "group is tied, so that the size is a matter of noise. Where one "
+            "answer in fifty is right it decides whether there is a signal at "
+            "all (chapter 3)."},
+        right="From 4 on there is hardly a difference")
 
 # %%
 plots.show(settings_sweep.draw("num_generations"))
@@ -628,18 +629,19 @@ plots.show(settings_sweep.draw("num_generations"))
 # But the curves are measured at temperature 1, for all of them.
 
 # %%
-predict("Training at temperature 0.7, 1.0 or 1.3, measured at 1.0. Which "
-        "ends furthest from the reference?", {
-            "0.7: the policy sees its favourites only": "They are pushed, but "
-            "the colder softmax is trained with logits divided by 0.7: the "
-            "same change of the cold policy needs smaller logits.",
-            "1.3: it has to be right in the heat": "At 1.3 bad words are "
-            "drawn more often. To keep them out there, the policy has to be "
-            "surer at 1.0 than a run that samples at 1.0, which takes larger "
-            "logits.",
-            "None: temperature is about sampling only": "It is part of what "
-            "is optimised: the policy at that temperature."},
-        right="1.3: it has to be right in the heat")
+predict("Training at temperature 0.7, 1.0 or 1.3, measured at 1.0. What do "
+        "the three runs look like after 30 steps?", {
+            "0.7 is behind: its samples are too much alike": "They are more "
+            "alike, but here there is spread enough in every group: the run "
+            "is level with that at 1.0. A policy that is surer of itself "
+            "would show tied groups.",
+            "1.3 is behind, in score and in distance": "The loss sees logits "
+            "divided by 1.3, so the same step of the weights changes what is "
+            "trained by less; and hot samples are wilder, so that their "
+            "rewards say less about any one word.",
+            "All alike: temperature is about sampling only": "It is part of "
+            "what is optimised: the policy at that temperature."},
+        right="1.3 is behind, in score and in distance")
 
 # %%
 plots.show(settings_sweep.draw("temperature"))
@@ -1457,7 +1459,7 @@ if not is_autograding():
 # </details>
 #
 # ### BEGIN SOLUTION
-# Most: the learning rate. At 1e-6 score and KL stay where they began, at 1e-3 the score is near 1 and the KL tens of times that of 2e-4; no two seeds
+# Most: the learning rate. At 1e-6 score and KL stay where they began, at 1e-3 the score is near 1 and the KL several times that of 2e-4; no two seeds
 # overlap. Least: the split into passes, or beta2, whose seeds overlap entirely. That the rate matters most will hold, with another best value (it falls
 # with size: 1e-6 was used for 32B); that the split does not matter will hold, as it is arithmetic. The group size is one that this
 # dense reward cannot show: with a rare reward it decides whether there is a gradient.

@@ -13,7 +13,7 @@ import pytest
 
 from grading import NOTEBOOKS, chapters
 from grading.walkthrough import BUILD, Client, executed, outputs_of
-from lib import evaluation, off_policy, settings_sweep
+from lib import evaluation, off_policy
 
 
 def unsolved(notebook) -> list[str]:
