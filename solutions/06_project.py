@@ -1505,11 +1505,11 @@ if not is_autograding():
 #
 # | part | what is measured of the trained policy | to reach | base | plain score | our answer | points |
 # |---|---|---|---|---|---|---|
-# | 7a | the function itself: form, pure, finite | | | | | 5 |
+# | 7 | the function itself: form, pure, finite | | | | | 5 |
 # | 7b | gold score on held-out openings | 0.65 | 0.49 | 0.00 | 0.92 | 8 |
 # | 7c | the same, well above | 0.75 | 0.49 | 0.00 | 0.92 | 7 |
 # | 7d | variety: share of these reviews that are good and unlike any other of them | 0.40 | 0.32 | 0.00 | 0.67 | 6 |
-# | 7e | gold score on openings made of words that no training prompt has | 0.60 | 0.28 | 0.07 | 0.77 | 6 |
+# | 7e | gold score on openings whose subject no training prompt has | 0.60 | 0.28 | 0.07 | 0.77 | 6 |
 # | | question 3 | | | | | 8 |
 #
 # 7c to 7e ask for 7b as well. "Plain score" is chapter 1's reward, the expected stars: it hacks. The
@@ -1656,7 +1656,7 @@ assert _judged.reaches("variety"), "the policy that it trains does not reach the
 ### END HIDDEN TESTS
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7e", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
-# Exercise 7e: the gold score on openings made of other words
+# Exercise 7e: the gold score on openings with other subjects
 assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
