@@ -151,7 +151,6 @@ def test_a_training_is_bounded_and_leaves_nothing(honest):
     def look(completions, star_probs, ref_logps):
         [child] = children()
         seen.append(Path(f"/proc/{child}/limits").read_text())
-        assert len(list(Path(f"/proc/{child}/task").iterdir())) == 1, "one thread"
         return [0.0] * len(completions)
 
     def children():
