@@ -250,13 +250,11 @@ def test_good_rewards_have_all_points_and_the_plain_score_has_few(course, short,
 
 
 def test_a_reward_that_breaks_costs_no_other_points_and_says_why(course):
+    """NaN at the second step: the other tests of the pass ask it 13 times."""
+    late = REWARD.format("CALLS.append(1)\n    if len(CALLS) > 14: return [float('nan')] * len("
+                         f"completions)\n    return {PLAIN}")
     with Grader(course, CHAPTER) as grader:
-        outcome = grade.grade(grader.assignment, answered(REWARD.format(
-            "CALLS.append(1)\n    if len(CALLS) > 40: return [float('nan')] * len(completions)"
-            f"\n    return {PLAIN}")))
-        again = grade.grade(grader.assignment, answered(REWARD.format(
-            "CALLS.append(1)\n    if len(CALLS) > 40: return [float('nan')] * len(completions)"
-            f"\n    return {PLAIN}")))
+        outcome, again = (grade.grade(grader.assignment, answered(late)) for _ in range(2))
     lost = {test for test in grader.assignment.tests if not outcome.passed(test)}
     assert lost == set(TESTS[1:]) and {outcome.reasons[t] for t in lost} == {capstone.SIZE}
     assert dataclasses.asdict(outcome) == dataclasses.asdict(again), "regrading gives the same"
