@@ -58,8 +58,7 @@ SETTINGS = {
                      for steps in (0, 5, 10)},
     "max_grad_norm": each("max_grad_norm", 0.1, 1.0) | {"off": {"max_grad_norm": NO_CLIP}},
     "adam_beta2": each("adam_beta2", 0.9, 0.99, 0.999),
-    "epochs": {"8 prompts": {"prompts": 8}, "32 prompts": {"prompts": 32},
-               "168 prompts": {"prompts": 168}},
+    "epochs": {"8 prompts": {"prompts": 8}, "168 prompts": {"prompts": 168}},
     "persona": {str(rate): {"task": "persona", "learning_rate": rate} for rate in (1e-6, 1e-3)},
 }
 DEFAULTS = {"learning_rate": 2e-4, "batch_size": 16, "accumulation": 4, "num_generations": 8,
@@ -73,23 +72,18 @@ def changed(changes: dict) -> dict:
 
 
 class Curve(TrainerCallback):
-    """Validations of a run every few steps, and its weights after the first step."""
+    """Validations of a run every few steps, and its weights after the first step. base: that of
+    the policy that all runs begin with."""
 
-    def __init__(self, validate):
-        self.validate, self.steps, self.metrics = validate, [], []
-
-    def take(self, step: int, model) -> None:
-        self.steps.append(step)
-        self.metrics.append({key: m["value"] for key, m in self.validate(model).items()})
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.take(0, model)
+    def __init__(self, validate, base: dict[str, float]):
+        self.validate, self.steps, self.metrics = validate, [0], [base]
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step == 1:
             self.first = parameters_to_vector(model.parameters()).detach().clone()
         if state.global_step % EVERY == 0:
-            self.take(state.global_step, model)
+            self.steps.append(state.global_step)
+            self.metrics.append(self.validate(model))
 
 
 @cache
@@ -98,6 +92,20 @@ def answers(chapter: str) -> dict:
     names = task_class(chapter).of(max_steps=1).needed_answers()
     with tempfile.TemporaryDirectory() as folder:
         return load_answers(write_source(Path(folder), task_class(chapter).chapter), names)
+
+
+def validated(task: str, model, tokenizer, reference) -> dict[str, float]:
+    """The metrics of a policy on held-out prompts at temperature 1."""
+    plain = task_class(task).of()
+    metrics = plain.measure(answers(task), partial(sampled_rows, model, tokenizer, reference),
+                            plain.prompts("eval"))["metrics"]
+    return {key: metric["value"] for key, metric in metrics.items()}
+
+
+@cache
+def base(task: str) -> dict[str, float]:
+    policy, tokenizer = models.load_policy(models.policy_path("tiny", task_class(task)))
+    return validated(task, policy, tokenizer, policy)
 
 
 def trained(seed: int, *, task: str = "sentiment", prompts: int | None = None, **changes):
@@ -109,10 +117,7 @@ def trained(seed: int, *, task: str = "sentiment", prompts: int | None = None, *
     functions = answers(task)
     policy, tokenizer = models.load_policy(models.policy_path("tiny", run))
     reference = copy.deepcopy(policy).requires_grad_(False)
-    measuring = dataclasses.replace(run, temperature=1.0)
-    curve = Curve(lambda model: measuring.measure(
-        functions, partial(sampled_rows, model, tokenizer, reference), run.prompts("eval")
-        )["metrics"])
+    curve = Curve(lambda model: validated(task, model, tokenizer, reference), base(task))
     rows = run.train_rows(functions, run.prompts("train")[:prompts],
                           run.max_steps * run.prompts_per_step)
     with tempfile.TemporaryDirectory() as folder:

@@ -34,11 +34,13 @@ class Estimate:
     sampling: int  # the logits of one token of each of them
     activations: int  # of one forward pass
     logits: int  # of its completions
+    update: int  # what Adam's step holds for a moment
 
     @property
     def peak(self) -> int:
         return self.weights + self.reference + self.adam + max(
-            self.cache + self.sampling, self.gradients + self.activations + self.logits)
+            self.cache + self.sampling,
+            self.gradients + max(self.activations + self.logits, self.update))
 
 
 def estimate(config, *, batch: int, step: int, group: int, prompt: int, completion: int,
@@ -52,8 +54,9 @@ def estimate(config, *, batch: int, step: int, group: int, prompt: int, completi
     """
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        whole = sum(p.numel() for p in model.parameters())
+        sizes = [p.numel() for p in model.parameters()]
         kept = _saved(model, batch, completion) + _saved(model, -(-batch // group), prompt)
+    whole = sum(sizes)
     trained = _lora_size(config) if lora else whole
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
@@ -65,7 +68,9 @@ def estimate(config, *, batch: int, step: int, group: int, prompt: int, completi
         gradients=FLOAT * trained, adam=2 * FLOAT * trained,
         cache=cache + cache // text.num_hidden_layers,  # a layer is copied while it grows
         sampling=SAMPLING * step * vocabulary, activations=kept // 2 if gpu else kept,
-        logits=0 if gpu else SCORING * batch * completion * vocabulary)
+        logits=0 if gpu else SCORING * batch * completion * vocabulary,
+        # A GPU updates all tensors at once, a CPU one after the other, with two copies of it.
+        update=FLOAT * trained if gpu else 2 * FLOAT * min(max(sizes), trained))
 
 
 def _lora_size(config) -> int:

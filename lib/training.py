@@ -189,8 +189,12 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
                                                        tokenizer),
         len(prompts) / task.prompts_per_step)
-    reward = RewardFunction(task, answers, reference_logps, lambda step, rows: recorder.observe(
-        step, gather_object(rows)))
+    def observe(step: int, rows: list[dict]) -> None:
+        everyones = gather_object(rows)
+        if first:
+            recorder.observe(step, everyones)
+
+    reward = RewardFunction(task, answers, reference_logps, observe)
     probes = task.eval_rows(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
     config = describe(task, policy.device) | {
         "conversational": not isinstance(rows[0]["prompt"], str)}

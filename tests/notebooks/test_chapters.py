@@ -13,7 +13,7 @@ import pytest
 
 from grading import NOTEBOOKS, chapters
 from grading.walkthrough import BUILD, Client, executed, outputs_of
-from lib import evaluation, off_policy
+from lib import evaluation, off_policy, settings_sweep
 
 
 def unsolved(notebook) -> list[str]:
@@ -276,11 +276,55 @@ def project_claims(runs, notebook):
     bytes_of = {name: int(size.replace(",", "")) for name, size in re.findall(
         r"^(\S+) +([\d,]+) bytes", told, re.MULTILINE)}
     assert 1.9 < bytes_of["optimizer.pt"] / bytes_of["model.safetensors"] < 2.1
-    reward = {name: numbers(rf"{name}: ([\d.]+), ")[0]
-              for name in ("full", "LoRA, same rate", "LoRA, rate x 10")}
-    assert reward["LoRA, same rate"] < reward["full"] - 0.05
-    assert reward["LoRA, rate x 10"] > reward["LoRA, same rate"] + 0.05
+    full, same, tenfold = (numbers(rf"{name}: ([\d.]+), ([\d.]+), ([\d.]+)")
+                           for name in ("full", "LoRA, same rate", "LoRA, rate x 10"))
+    assert same[0] < full[0] - 0.1 and abs(tenfold[0] - full[0]) < 0.15
+    assert same[1] < 0.02 and tenfold[1] > 0.7 * full[1] > 0.02
+    assert tenfold[2] > same[2] + 0.05 and tenfold[2] > full[2] - 0.05
+    settings_claims()
     capstone_claims(runs, notebook)
+
+
+def settings_claims():
+    """What chapter 6 says of the settings that benchmarks/settings.py measured, seed by seed."""
+    def runs(setting):
+        """For each seed: value -> (score at the end, KL at the end, score halfway)."""
+        found = settings_sweep.measured(setting)
+        for seed in set.intersection(*map(set, found.values())):
+            yield {value: (run["score"][-1], run["kl"][-1], run["score"][len(run["score"]) // 2])
+                   for value, seeds in found.items() for run in [seeds[seed]]}
+
+    for end in runs("learning_rate"):
+        start = settings_sweep.measured("learning_rate")["1e-06"]["1"]["score"][0]
+        assert abs(end["1e-06"][0] - start) < 0.02 and abs(end["1e-06"][1]) < 0.01
+        assert end["1e-05"][0] < end["5e-05"][0] < end["0.0002"][0] < end["0.001"][0] + 0.02
+        assert end["0.001"][0] > 0.95 and end["0.001"][1] > 2 * end["0.0002"][1]
+    for end in runs("persona"):
+        assert end["1e-06"][0] < 0.05 and end["0.001"][0] > 0.3
+    for seeds in settings_sweep.measured("split").values():
+        for run in seeds.values():
+            if "apart" in run["final"]:
+                assert 0 < run["final"]["apart_after_1_step"] < 1e-3 < run["final"]["apart"]
+    for end in runs("split"):
+        assert max(v[0] for v in end.values()) - min(v[0] for v in end.values()) < 0.1
+    for end in runs("num_generations"):
+        from_four = [end[size][0] for size in ("4", "8", "16")]
+        assert max(from_four) - min(from_four) < 0.06 and end["2"][0] < max(from_four)
+    for end in runs("temperature"):
+        assert end["1.3"][0] < min(end["0.7"][0], end["1.0"][0])
+        assert end["1.3"][1] < min(end["0.7"][1], end["1.0"][1])
+        assert abs(end["0.7"][0] - end["1.0"][0]) < 0.05
+    for end in runs("beta"):
+        assert end["0.0"][1] > 2 * end["0.05"][1] > 2 * end["0.2"][1]
+        assert end["0.2"][0] > end["0.0"][0] - 0.1
+    for end in runs("warmup_steps"):
+        assert end["0"][2] > end["5"][2] > end["10"][2]
+        assert end["10"][0] > end["0"][0] - 0.06
+    for end in runs("max_grad_norm"):
+        assert end["1.0"] == end["off"] and abs(end["0.1"][0] - end["off"][0]) < 0.05
+    for setting, most in (("adam_beta2", 0.05), ("epochs", 0.06)):
+        for end in runs(setting):
+            assert max(v[0] for v in end.values()) - min(v[0] for v in end.values()) < most
 
 
 def capstone_claims(runs, notebook):

@@ -26,6 +26,11 @@ REFUSED = re.compile(r"--refuse-hopeless")  # says why, and ends with 2: what th
 ELSEWHERE = {  # a command, why it is not run as written -> what is run in its place
     r"bash setup\.sh( \w+)*": ("installs, or runs all of this", "bash -n setup.sh"),
     r"jupyter lab .*": ("serves until it is stopped", "jupyter lab --version"),
+    r"(accelerate|torchrun) .*": ("tests/training/test_processes.py tries both", "torchrun --help"),
+    r"python -m lib train persona --model mistralai/.*": (
+        "needs several large GPUs", "python -m lib train persona --use-peft --learning-rate 1e-5 "
+        "--batch-size 1 --accumulation 4 --num-generations 4 --num-samples 220 --epochs 10 "
+        f"{SHORT}"),
     r"pre-commit install": ("needs a git repository", "pre-commit --version"),
     r"(#!|set -e|cd |\[ -d grpo-course \]).*": ("a script for a new machine", "true")}
 

@@ -60,6 +60,16 @@ def test_the_page_has_a_row_a_model_and_that_of_the_smallest_is_fresh():
     assert rows[0] == gpu.row("gpt2", False), "run python -m benchmarks.gpu --table"
 
 
+def test_the_large_model_of_the_page():
+    text = " ".join(gpu.PAGE.read_text().split())
+    for lora, trained in ((True, "LoRA"), (False, "all weights")):
+        found = memory.estimate(gpu.SHAPES["Mistral-Small-24B"], batch=1, step=4, group=4,
+                                prompt=64, completion=64, lora=lora)
+        assert f"{found.peak / 2**30:.0f} GiB with {trained}" in text
+    assert f"{2 * found.reference / memory.FLOAT / 2**30:.0f} GiB, and a step fits" in text
+    assert f"of about {gpu.seconds('Qwen2.5-0.5B', False):.0f} seconds" in text
+
+
 @pytest.mark.slow
 def test_the_page_is_fresh():
     assert "\n".join(page_rows()) == gpu.table(), "run python -m benchmarks.gpu --table"

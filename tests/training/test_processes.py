@@ -14,14 +14,17 @@ from safetensors.torch import load_file
 from lib import CourseError, runs, training
 from lib.__main__ import main
 from lib.files import read_json
+from lib.prompts import prompt_ids
+from lib.rollout import generate
 from lib.tasks.sentiment import SentimentTask
+from lib.tiny.corpus import openings
 
 STEPS, SAVE = 4, 2
 FLAGS = ["--max-steps", str(STEPS), "--save-steps", str(SAVE), "--batch-size", "4",
          "--accumulation", "4", "--num-generations", "4", "--max-completion-length", "12",
          "--kl-type", "forward", "--beta", "0.1", "--seed", "3"]
-LAUNCHERS = {
-    "accelerate": ["accelerate.commands.launch", "--cpu", "--num_processes", "2",
+LAUNCHERS = {  # --multi_gpu: accelerate's word for several processes; with --cpu it starts one
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
                    "--num_machines", "1", "--main_process_port", "0", "--dynamo_backend", "no",
                    "--mixed_precision", "no"],
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]}
@@ -29,9 +32,14 @@ LAUNCHERS = {
 BY_PASS = ("entropy", "kl")
 
 
-def command(run_dir, notebook, *extra):
-    return ["train", "sentiment", *FLAGS, "--output-dir", str(run_dir), "--answers",
-            str(notebook), *extra]
+@pytest.fixture(scope="module")
+def command(tmp_path_factory, solved_notebook):
+    """A folder, and further flags -> the command; few prompts, so that validations are short."""
+    prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    prompts.write_text("\n".join(openings()[::8]))
+    return lambda run_dir, *extra: [
+        "train", "sentiment", *FLAGS, "--prompts", str(prompts), "--answers", str(solved_notebook),
+        "--output-dir", str(run_dir), *extra]
 
 
 def launched(how, *args):
@@ -43,9 +51,9 @@ def launched(how, *args):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, solved_notebook):
+def alone(tmp_path_factory, command):
     run_dir = tmp_path_factory.mktemp("runs") / "alone"
-    assert main(command(run_dir, solved_notebook)) == 0
+    assert main(command(run_dir)) == 0
     return run_dir
 
 
@@ -59,7 +67,6 @@ def assert_equal(run_dir, alone):
     for mine, other in both:
         for key, value in other.items():
             rel = 0.05 if key in BY_PASS else 1e-3
-            print(mine["step"], key, mine[key], value)
             assert mine[key] == pytest.approx(value, rel=rel, abs=2e-5), (mine["step"], key)
     for name in (runs.SAMPLES, runs.PROBES):
         told = [[(row["step"], row["prompt"], row["completion"])
@@ -68,21 +75,32 @@ def assert_equal(run_dir, alone):
     assert {path.name for path in run_dir.iterdir()} == {path.name for path in alone.iterdir()}
 
 
-def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, solved_notebook):
+def test_two_processes_train_and_resume_as_one_does(alone, tmp_path, command):
     """Begun with one launcher, resumed with the other."""
     run_dir = tmp_path / "run"
-    done = launched("accelerate", *command(run_dir, solved_notebook))
+    done = launched("accelerate", *command(run_dir))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("reward variance") == 1 and done.stdout.count(f"{STEPS} steps") == 1
     assert_equal(run_dir, alone)
     assert runs.is_complete(run_dir / f"checkpoint-{SAVE}")
+    assert (run_dir / f"checkpoint-{SAVE}" / "rng_state_1.pth").exists(), "there were two"
     shutil.rmtree(run_dir / f"checkpoint-{STEPS}")
     shutil.rmtree(run_dir / runs.POLICY)
     (run_dir / runs.FINAL).unlink()
-    done = launched("torchrun", *command(run_dir, solved_notebook,
-                                         "--resume-from-checkpoint", "auto"))
+    done = launched("torchrun", *command(run_dir, "--resume-from-checkpoint", "auto"))
     assert done.returncode == 0, done.stderr
     assert_equal(run_dir, alone)
+
+
+def test_a_process_draws_what_one_would_have_drawn_for_its_rows(tiny):
+    policy, tokenizer = tiny
+    asked = prompt_ids(tokenizer, openings()[:6])
+    how = {"ends": [tokenizer.eos_token_id], "pad_token_id": tokenizer.pad_token_id,
+           "temperature": 1.0, "max_completion_length": 8, "seed": 5}
+    whole = generate(policy, asked, **how)
+    assert generate(policy, asked[:3], **how) == whole[:3]
+    assert generate(policy, asked[3:], before=3, **how) == whole[3:]
+    assert generate(policy, asked[3:], **how) != whole[3:]
 
 
 def test_a_step_that_cannot_be_shared_is_refused(answers, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -385,7 +386,7 @@ def test_trackers_get_metrics_samples_and_the_improvement(tmp_path, notebook, fe
     for key in (b"improvement/accuracy", b"final/format_rate", b"samples", name.encode(),
                 b"validation/reward", b"validation/kl"):
         assert key in wrote
-    database = b"".join(p.read_bytes() for p in home.rglob("course*") if p.is_file())
-    for key in (b"improvement/accuracy", b"samples", name.encode(), b"validation/reward",
-                b"validation/kl"):
+    database = "".join(text for path in home.rglob("course*.db") for text, in sqlite3.connect(
+        path).execute("SELECT run_name || CAST(metrics AS TEXT) FROM metrics"))
+    for key in ("improvement/accuracy", "samples", name, "validation/reward", "validation/kl"):
         assert key in database
