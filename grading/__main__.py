@@ -33,7 +33,8 @@ def build_parser() -> Parser:
     back = verbs.add_parser("feedback", help="write pages for students")
     take = verbs.add_parser("collect", help="import a download of Canvas, Moodle or Classroom")
     give = verbs.add_parser("export", help="print the grades as CSV")
-    for verb in (grade, back, take, give):
+    board = verbs.add_parser("leaderboard", help="a page of the policies that rewards trained")
+    for verb in (grade, back, take, give, board):
         verb.add_argument("assignment")
     for verb in (grade, back):
         verb.add_argument("--student", action="append", help="only this one; may be repeated")
@@ -43,7 +44,9 @@ def build_parser() -> Parser:
     take.add_argument("--due", type=moment, metavar="YYYY-MM-DDTHH:MM",
                       help="local time, unless it names a zone; remembered")
     give.add_argument("--format", choices=("plain", "canvas", "moodle"), default="plain")
-    for verb in (release, grade, back, take, give):
+    board.add_argument("--out", type=Path, metavar="FILE.html",
+                       help="default: leaderboard/ASSIGNMENT.html in the course")
+    for verb in (release, grade, back, take, give, board):
         verb.add_argument("--course", type=Path, default=COURSE, help="nbgrader course folder")
     faults = verbs.add_parser("faults", help="which planted faults do the hidden tests catch?")
     faults.add_argument("chapter", nargs="*", help="default: all that have a fault bank")
@@ -132,6 +135,12 @@ def run_export(args) -> None:
     print(export(args.course, args.assignment, args.format), end="")
 
 
+def run_leaderboard(args) -> None:
+    from grading.leaderboard import leaderboard
+
+    print(leaderboard(args.course, args.assignment, args.out))
+
+
 def run_faults(args) -> None:
     from grading.faults import banks, judge, survivors, table
 
@@ -183,8 +192,8 @@ def run_demo(args) -> None:
 
 RUN = {"release": run_release, "selfcheck": run_selfcheck, "autograde": run_autograde,
        "doctor": run_doctor, "feedback": run_feedback, "collect": run_collect,
-       "export": run_export, "faults": run_faults, "timings": run_timings,
-       "pictures": run_pictures, "site": run_site,
+       "export": run_export, "leaderboard": run_leaderboard, "faults": run_faults,
+       "timings": run_timings, "pictures": run_pictures, "site": run_site,
        "bundle": run_bundle, "demo": run_demo}
 
 

@@ -67,6 +67,7 @@ class Outcome:
 
     status: test -> how it ended. reasons: test -> why, where it is WRONG or STOPPED.
     sources: solution or question -> the text that was graded. problem: why nothing was.
+    measured: what a hidden test leaves in MEASURED, for the instructor; no feedback shows it.
     """
 
     status: dict[str, Status] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Outcome:
     repairs: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+    measured: dict = field(default_factory=dict)
 
     def passed(self, test: str) -> bool:
         return self.status.get(test) == Status.PASSED
@@ -187,7 +189,7 @@ def _grade(attempt: Attempt, assignment: Assignment, repairs: list[str]) -> Outc
         repairs=repairs + seen.notes + [f"{name}: {told}" for name, (_, told) in kept.items()
                                         if told],
         sources={name: text for name, (text, _) in kept.items()})
-    sentences = _steadily(_examine, attempt, assignment, seen)
+    sentences = _steadily(_examine, attempt, assignment, seen, outcome.measured)
     for test in assignment.tests:
         outcome.status[test] = Status.PASSED
         if (sentence := sentences.get(test, HIDDEN)) is not None:
@@ -241,7 +243,8 @@ def _checked(attempt: Attempt, assignment: Assignment, whole: bool) -> Seen:
     return seen
 
 
-def _examine(attempt: Attempt, assignment: Assignment, seen: Seen) -> dict[str, str | None]:
+def _examine(attempt: Attempt, assignment: Assignment, seen: Seen,
+             measured: dict) -> dict[str, str | None]:
     """Pass H: test -> None where it passes, else a sentence. Each hidden test runs once, but for
     those of functions that hang or crash on visible inputs.
 
@@ -261,6 +264,7 @@ def _examine(attempt: Attempt, assignment: Assignment, seen: Seen) -> dict[str, 
                     if not left:
                         break
                 session.extras(place, whole)
+            measured |= session.trusted.names.get("MEASURED", {})
     return verdicts
 
 

@@ -170,7 +170,8 @@ def source_notebook(chapter: str) -> nbformat.NotebookNode:
 
 
 def exercises(chapter: str) -> dict[str, dict]:
-    """Id -> title, function that its check tries (None without), points, of all that is graded."""
+    """Id -> title, function that its check tries (None without), points, and whether a person gives
+    them, of all that is graded."""
     cells = source_notebook(chapter).cells
     checked = {cell.metadata["check"]: re.search(r"checks\.(\w+)\(", cell.source)[1]
                for cell in cells if "check" in cell.metadata}
@@ -180,9 +181,9 @@ def exercises(chapter: str) -> dict[str, dict]:
         task = cell.metadata.get("nbgrader", {})
         if task.get("grade"):
             name = cell.id.removeprefix("test_")
-            title = re.search(r"(?:Exercise|Question) \w+", sources.get(name, ""))
+            title = re.search(r"(?:Exercise|Question) \w+", sources.get(name, cell.source))
             found[name] = {"title": title[0] if title else name, "check": checked.get(name),
-                           "points": task["points"]}
+                           "points": task["points"], "by_hand": task["solution"]}
     return found
 
 

@@ -23,7 +23,7 @@ _passed: set[tuple[str, str]] = set()  # (chapter, exercise), in this kernel
 
 
 def exercises(chapter: str) -> dict[str, dict]:
-    """Id -> title, check, points, of a chapter's exercises and, without check, its questions."""
+    """Id -> title, check, points, of what a chapter grades; by_hand: its questions."""
     return read_json(EXERCISES)[chapter]
 
 
@@ -53,9 +53,9 @@ def tick(function: str) -> str:
 def closing_html(chapter: str) -> str:
     """A chapter's exercises, done and open, its questions, and how to hand in."""
     here = exercises(chapter)
-    rows = {"done": [], "open": [], "questions": []}
+    rows = {"done": [], "open": [], "questions": [], "graded": []}
     for name, one in here.items():
-        state = "questions" if not one["check"] else (
+        state = "questions" if one["by_hand"] else "graded" if not one["check"] else (
             "done" if (chapter, name) in _passed else "open")
         rows[state].append(f"{escape(one['title'])} ({one['points']})")
     coded = sum(one["points"] for one in here.values() if one["check"])
@@ -64,6 +64,7 @@ def closing_html(chapter: str) -> str:
         f"<span style='color:green'>✔</span> <b>Done</b>, by their visible checks "
         f"({vouched(chapter)} of {coded} points): {', '.join(rows['done']) or 'none yet'}",
         f"<b>Open</b>, or not run since the kernel started: {', '.join(rows['open']) or 'none'}",
+        *[f"<b>Known when it is graded</b>: {', '.join(rows['graded'])}"] * bool(rows["graded"]),
         f"<b>Read by a person</b>: {', '.join(rows['questions']) or 'none'}"]
     return (f"<p><b>This chapter has {total} points.</b></p><ul>"
             + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"

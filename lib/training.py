@@ -227,8 +227,8 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
                     watching += [trackers.Validation(task.report_to, run_dir)
                                  ] if task.report_to else []
                 try:
-                    trained = _run_trainer(task, policy, tokenizer, reference, reward, run_dir,
-                                           checkpoint, rows, watching, run_name)
+                    trained = run_trainer(task, policy, tokenizer, reference, reward, run_dir,
+                                          checkpoint, rows, watching, run_name)
                 except OUT_OF_MEMORY:
                     task = _with_less_memory(task, run_dir, recorder, done)
                 if trained is None:  # the failed try may have trained some weights already
@@ -431,8 +431,8 @@ def _start(run_dir, config, baseline) -> None:
     write_json(run_dir / runs.BASELINE, baseline)
 
 
-def _run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint, rows, callbacks,
-                 run_name):
+def run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint, rows, callbacks,
+                run_name):
     """Train with TRL; return the trained policy, a LoRA adapter merged into it."""
     from datasets import Dataset
     from transformers import PrinterCallback

@@ -1493,3 +1493,219 @@ if not is_autograding():
 
 # %% [markdown]
 # ## Capstone
+
+# %% [markdown]
+# Nobody tells you the formula this time. You get a goal in words, and whatever your reward *trains* is what
+# is graded.
+#
+# **The goal.** A policy whose film reviews a reader would like to read. A good review is whole: it ends, and
+# by itself. Each of its sentences is one that a person would write. It says nothing twice and does not
+# contradict itself. Three sentences are enough. And it likes the film.
+#
+# **What you may look at.** For each completion: the text, the classifier's five star probabilities, and
+# the reference's log-prob of each token. Nothing else: no grammar, no gold measure, no prompt.
+#
+# **How it is graded.** The grader trains the tiny policy on your function, as the cell below does: 50 steps
+# of 64 completions, no KL term, a seed of its own. Then it samples reviews and asks a **gold measure**
+# that lies on its side alone. It follows the goal above; it is not chapter 1's, and your reward cannot import
+# either. The same function gets the same points each time.
+#
+# | part | what is measured of the trained policy | to reach | base | plain score | our answer | points |
+# |---|---|---|---|---|---|---|
+# | 7 | the function itself: form, pure, finite | | | | | 5 |
+# | 7b | gold score on held-out openings | 0.65 | 0.49 | 0.00 | 0.92 | 8 |
+# | 7c | the same, well above | 0.75 | 0.49 | 0.00 | 0.92 | 7 |
+# | 7d | variety: share of these reviews that are good and unlike any other of them | 0.40 | 0.32 | 0.00 | 0.67 | 6 |
+# | 7e | gold score on openings whose subject no training prompt has | 0.60 | 0.28 | 0.07 | 0.77 | 6 |
+# | | question 3 | | | | | 8 |
+#
+# 7c to 7e ask for 7b as well. "Plain score" is chapter 1's reward, the expected stars: it hacks. The
+# figures are of the grader's seed on two cores of an AMD EPYC; on three seeds our answer stays above each
+# goal by 0.16 or more.
+#
+# A reward that raises an error, hangs, gives NaN at step 20 or counts its calls trains nothing: it loses the
+# points of 7b to 7e, and you are told which of these it was.
+
+# %%
+from lib import evaluation, widgets
+from lib.checks import capstone as capstone_checks
+from lib.tasks.project import TASK as PROJECT
+from lib.training import experiment
+
+RUNS = {}  # name -> folder of a run of your reward
+
+# %% [markdown]
+# ### Exercise 7: a reward that holds (5 + 8 + 7 + 6 + 6 points, hard, 90 minutes)
+#
+# **Task.** Write `project_reward(completions, star_probs, ref_logps, **kwargs)`.
+#
+# - `completions`: N strings. A completion that was cut off at 40 tokens has no end.
+# - `star_probs`: N lists of 5 floats, the probabilities of one to five stars.
+# - `ref_logps`: N lists, one log-prob a token, never empty. The last token of a completion that ends by itself
+#   is the end-of-text token, which the text does not show.
+#
+# Return N floats; N may be any number, also 0 or 1. A **pure** function: the same arguments, the same rewards,
+# whatever it was asked before; arguments stay as they are. It sees the 64 completions of a step at once, so it
+# may compare them.
+#
+# <details><summary>Hint 1</summary>Train on the plain score first and read the samples. Each hole that you see
+# is one condition.</details>
+# <details><summary>Hint 2</summary>A mean over tokens hides one absurd joint in a long text. Which function of
+# the log-probs does not?</details>
+# <details><summary>Hint 3</summary>A condition is a gate (reward or nothing), a price (less reward) or a cap (no
+# more than enough). Gates are hard to get around, but a group in which nobody passes teaches
+# nothing.</details>
+# <details><summary>Hint 4</summary>Variety: what do two equal reviews in one batch tell you?</details>
+
+# %% nbgrader={"grade": false, "grade_id": "ex7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# Exercise 7
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    """The reward of each completion of a batch.
+
+    completions: list of N strings. star_probs: N lists of 5 floats.
+    ref_logps: N non-empty lists of floats. Returns: list of N floats, same order.
+    """
+    ### BEGIN SOLUTION
+    rewards = []
+    for text, stars, logps in zip(completions, star_probs, ref_logps, strict=True):
+        score = sum(star * p for star, p in enumerate(stars)) / 4
+        whole = text.rstrip().endswith(".") and len(logps) <= 30 and min(logps) > -6
+        said = [part.strip() for piece in text.lower().split(".") for part in piece.split(" and ")]
+        said = [part for part in said if part]
+        rewards.append(score * whole - 0.3 * (len(said) - len(set(said))))
+    return rewards
+    ### END SOLUTION
+
+# %% check="ex7"
+capstone_checks.project_reward(project_reward)
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+### BEGIN HIDDEN TESTS
+import random as _random
+
+from lib.checks.numbers import finite as _finite
+
+_rng = _random.Random(66)
+_texts = ["", ".", " fine.", " é\n. .", " a a a a a a." * 20, " good", " good", " The the."]
+_stars = [[float(i == n % 5) for i in range(5)] for n in range(8)]
+_logps = [[-60 * _rng.random() ** 3 for _ in range(n)] for n in (1, 40, 3, 7, 40, 2, 2, 1)]
+_first = _finite(project_reward(list(_texts), _stars, _logps), 8)
+project_reward(_texts[2:4], _stars[2:4], _logps[2:4])
+assert _finite(project_reward(list(_texts), _stars, _logps), 8) == _first, (
+    "the same completions get the same rewards, whatever it was asked before")
+assert all(-1e6 <= _value <= 1e6 for _value in _first), "no reward is beyond a million"
+for _i in range(8):
+    _finite(project_reward(_texts[_i:_i + 1], _stars[_i:_i + 1], _logps[_i:_i + 1]), 1)
+assert list(project_reward([], [], [])) == [], "no completions, no rewards"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Before you train:
+
+# %%
+predict(
+    "In 50 steps the policy finds a hole in your reward, if there is one. Which figure will tell?",
+    {"the mean reward: it falls": "It rises. It is what is maximised, by way of the hole or not.",
+     "the classifier's score: it falls": "A hole is a place where the score is high and the text is bad.",
+     "none for certain; reading the samples does": "Length, self-ending share, reference perplexity and "
+     "distinct-2 each see one kind of hole, and a new reward has a new kind."},
+    right="none for certain; reading the samples does")
+
+# %%
+RUNS["yours"] = experiment("capstone", {"project_reward": project_reward}, task="project",
+                           max_steps=50)
+
+# %%
+if RUNS.get("yours"):
+    widgets.show_table(evaluation.side_by_side(RUNS), PROJECT)
+    widgets.sample_browser(RUNS["yours"])
+
+# %% [markdown]
+# All of these figures are proxies. Read the last step's samples and ask of each: would you have written it?
+# Then close the hole that you see, and train again. The same from a terminal, with the function in a file:
+# `python -m lib train project --answers FILE.py --max-steps 50 --seed 1`.
+#
+# The four cells below are graded by what the function trains; in this notebook they only call it.
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex7b", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+# Exercise 7b: the gold score on held-out openings
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+### BEGIN HIDDEN TESTS
+from grading.capstone import judge as _judge
+
+_judged = globals().get("_judged") or _judge(project_reward)
+MEASURED = _judged.measured
+assert not _judged.fault, _judged.fault
+assert _judged.reaches("gold"), "the policy that it trains does not reach the goal for gold"
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex7c", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
+# Exercise 7c: the gold score, well above
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+### BEGIN HIDDEN TESTS
+from grading.capstone import judge as _judge
+
+_judged = globals().get("_judged") or _judge(project_reward)
+assert not _judged.fault, _judged.fault
+assert _judged.reaches("fine"), "the policy that it trains does not reach the second goal for gold"
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex7d", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
+# Exercise 7d: variety
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+### BEGIN HIDDEN TESTS
+from grading.capstone import judge as _judge
+
+_judged = globals().get("_judged") or _judge(project_reward)
+assert not _judged.fault, _judged.fault
+assert _judged.reaches("variety"), "the policy that it trains does not reach the goals for variety and gold"
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade": true, "grade_id": "test_ex7e", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
+# Exercise 7e: the gold score on openings with other subjects
+assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+### BEGIN HIDDEN TESTS
+from grading.capstone import judge as _judge
+
+_judged = globals().get("_judged") or _judge(project_reward)
+assert not _judged.fault, _judged.fault
+assert _judged.reaches("elsewhere"), "the policy that it trains does not reach the goals for other openings and gold"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **The leaderboard.** Your instructor may put a page together: a name, gold, variety, KL and one review of
+# each policy. You are on it if you write a name into the quotes, any name, and not if you leave
+# them empty.
+
+# %%
+leaderboard_name = ""
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q3", "locked": false, "points": 8, "schema_version": 3, "solution": true, "task": false}
+# **Question 3.** Tell how your reward came about: the first version, the hole that the policy found in it (quote
+# a sample), what you changed, and what this cost. Which hole do you think is still there, and how would you
+# look for it?
+#
+# <details><summary>Compare your answer with this checklist</summary>
+#
+# - Is there a sample that shows the hole, and not only a figure?
+# - Do you say why the first reward paid for it?
+# - Is the cost a number: score, variety, length, KL?
+# - Could somebody else try out the hole that you suspect?
+# </details>
+#
+# ### BEGIN SOLUTION
+# With the plain score the policy piled up praise until it was cut off: more praise is more evidence, and
+# nothing asked for an end. Paying only for ended texts under 30 tokens gave short texts with absurd joints
+# ("The whole. I loved."), for the mean log-prob hides one bad token; so the worst token decides. Then
+# the same sentence came twice, so a repetition has a price. The cost: less score than the plain reward, and
+# fewer different openings of a review. Still open: nothing looks at contradictions, or at two
+# completions that are equal; I would count equal reviews in a batch.
+#
+# Rubric: 2 points for a first version with a sample of its hole. 2 for the reason why the reward paid
+# for it. 2 for the change with its cost in numbers. 2 for a plausible remaining hole and a way to test it.
+# ### END SOLUTION
+
+# %% [markdown]
+# **Further.** A task of your own, with your own texts and goal, is a file of fifty lines:
+# [Your own task](../docs/your_task.md) builds one and has three ideas, and a rubric for a project.

@@ -444,3 +444,80 @@ replace('4 * run["batch"]', 'run["batch"]')
 
 # %% ex6 fault: floats
 replace('"weights": 4 * n', '"weights": 4.0 * n')
+
+# %% [markdown]
+# The capstone's form. What a reward trains is tried in tests/grading/test_capstone.py, whose good
+# rewards are the right ones here.
+
+# %% ex7 right: a price for surprise
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    rewards = []
+    for text, stars, logps in zip(completions, star_probs, ref_logps, strict=True):
+        score = sum(i * p for i, p in enumerate(stars)) / 4
+        surprise = sum(max(0.0, -4.5 - logp) for logp in logps)
+        rewards.append(score - 0.3 * surprise - 0.5 * (not text.endswith(".")))
+    return rewards
+
+# %% ex7 right: enough is enough
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    return [min(sum(i * p for i, p in enumerate(stars)) / 4, 0.9) - 0.04 * abs(sum(logps) + 16)
+            for stars, logps in zip(star_probs, ref_logps, strict=True)]
+
+# %% ex7 right: shared among equals
+import math
+from collections import Counter
+
+
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    said = [[part.strip() for part in text.split(".") if part.strip()] for text in completions]
+    count = Counter(part for parts in said for part in parts)
+    rewards = []
+    for text, stars, logps, parts in zip(completions, star_probs, ref_logps, said, strict=True):
+        good = (stars[3] + stars[4]) * (text.endswith(".") and len(logps) < 25)
+        good *= math.exp(min(0.0, min(logps) + 5))
+        rewards.append(good * (1 + sum(1 / count[p] for p in parts) / max(1, len(parts))) / 2)
+    return rewards
+
+# %% ex7 fault: one value too few
+replace("    return rewards", "    return rewards[1:]")
+
+# %% ex7 fault: one mean for the batch
+replace("    return rewards", "    return sum(rewards) / max(1, len(rewards))")
+
+# %% ex7 fault: log of a probability that may be 0
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    return [math.log(stars[4]) for stars in star_probs]
+
+# %% ex7 fault: nan for a text without words
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    return [len(set(text.split())) / len(text.split()) if text.split() else math.nan
+            for text in completions]
+
+# %% ex7 fault: a mean over all but the first token
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    return [sum(logps[1:]) / (len(logps) - 1) for logps in ref_logps]
+
+# %% ex7 fault: perplexity without a cap
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    return [-math.exp(-min(logps)) for logps in ref_logps]
+
+# %% ex7 fault: takes the baseline over calls
+SEEN = []
+
+
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    scores = [stars[4] for stars in star_probs]
+    SEEN.extend(scores)
+    return [score - sum(SEEN) / len(SEEN) for score in scores]
+
+# %% ex7 fault: breaks ties by chance
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    return [stars[4] + 1e-3 * statistics.NormalDist().samples(1)[0] for stars in star_probs]
+
+# %% ex7 fault: normalised by the batch, which may be of one
+def project_reward(completions, star_probs, ref_logps, **kwargs):
+    scores = [stars[4] for stars in star_probs]
+    return [(score - statistics.fmean(scores)) / statistics.stdev(scores) for score in scores]
+
+# %% ex7 equivalent: `.+` .+|no `.+`|comprehension .+
+# no fault of form: it is another design, judged by the policy that it trains

@@ -3,7 +3,8 @@
 TRL's loss is chapter 2's ``grpo_loss``, and through it come the surrogate, the KL term and the
 masked mean. It stays on the trusted side: in the jail its folder is empty, and so are the files of
 ``lib`` that call it. Other libraries that train with GRPO are treated alike. What torch offers,
-such as ``torch.distributions``, is fair use of a library.
+such as ``torch.distributions``, is fair use of a library. The grammar of the reviews, which knows
+a good one, would be a ready reward for the capstone.
 """
 
 import sys
@@ -11,8 +12,9 @@ from importlib.util import cache_from_source
 from pathlib import Path
 
 PACKAGES = ("trl", "liger_kernel", "openrlhf", "torchrl", "unsloth", "unsloth_zoo", "verl")
-FILES = ("trl_loss.py", "trl_overrides.py", "off_policy.py")  # of lib
-MODULES = (*PACKAGES, *(f"lib.{name.removesuffix('.py')}" for name in FILES))
+FILES = ("trl_loss.py", "trl_overrides.py", "off_policy.py", "tiny/corpus.py")  # of lib
+MODULES = (*PACKAGES, *(f"lib.{name.removesuffix('.py').replace('/', '.')}" for name in FILES),
+           "grading.capstone", "grading.trainer")
 
 
 def forbid() -> None:

@@ -11,7 +11,7 @@ from lib import CourseError
 from lib.runs import read_config
 from lib.tasks.base import Task, is_task
 
-BUNDLED = ("sentiment", "persona", "reasoning")
+BUNDLED = ("sentiment", "persona", "reasoning", "project")
 
 
 def task_class(task: str | Path) -> type[Task]:

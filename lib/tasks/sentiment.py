@@ -12,7 +12,6 @@ from lib.intervals import mean_interval, rate_interval, text_metrics
 from lib.rewards import call_student, validate_rewards
 from lib.tasks.base import Metric, Task, option
 from lib.tiny import WEIGHTS
-from lib.tiny.corpus import gold_score, openings
 
 PRESETS = {"quick": 50, "medium": 150, "full": 300}  # optimizer steps
 SHAPINGS, KL_TYPES = ("none", "exponential"), ("none", "forward", "backward")
@@ -50,6 +49,8 @@ def prompts(split: str, file: str | Path | None = None) -> list[str]:
     Without a file: 208 openings of film reviews, 40 of them held out. A file has one prompt a
     line; a fifth of them is held out. Raises CourseError when it is missing or too short.
     """
+    from lib.tiny.corpus import openings  # not in the jail, which this module is in
+
     everything, held_out = openings(), EVAL_PROMPTS
     if file:
         everything = _read(Path(file))
@@ -126,6 +127,8 @@ class SentimentTask(Task):
         """The grammar's own opinion, where prompts and policy come from the grammar."""
         if self.model != "tiny" or self.prompt_file:
             return None
+        from lib.tiny.corpus import gold_score  # not in the jail, which this module is in
+
         return gold_score(row["prompt"] + row["completion"])
 
     def parts(self, completions: list[str], *, answers: Mapping[str, Callable], ref_logps,
