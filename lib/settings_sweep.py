@@ -57,7 +57,8 @@ def draw(setting: str) -> Figure:
     axes[1].set_yscale("symlog", linthresh=1)
     axes[1].set_ylim(-0.03, max(1.5, axes[1].get_ylim()[1]))
     axes[1].yaxis.set_major_formatter("{x:g}")
-    figure.suptitle(f"{TITLES[setting]}; held-out prompts, {len(seeds)} seeds")
+    fewest = min(map(len, values.values()))
+    figure.suptitle(f"{TITLES[setting]}; held-out prompts, {fewest} seed{'s' * (fewest > 1)}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.alt = f"{TITLES[setting]}, means over seeds at the end. " + "; ".join(
         f"{value}: score {_mean(seeds, 'score'):.2f}, KL {_mean(seeds, 'kl'):z.2f}"
@@ -76,5 +77,6 @@ def table(setting: str, keys: tuple[str, ...] = (
         return " to ".join(f"{one:.3g}" for one in dict.fromkeys((min(found), max(found))))
 
     return [[TITLES[setting], *keys]] + [
-        [value, *(cell([run["final"].get(key, 0.0) for run in seeds.values()]) for key in keys)]
+        [value, *(cell([({"score": run["score"][-1]} | run["final"]).get(key, 0.0)
+                        for run in seeds.values()]) for key in keys)]
         for value, seeds in measured(setting).items()]
