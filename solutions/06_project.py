@@ -587,10 +587,11 @@ predict("64 x 1, 32 x 2 and 16 x 4 with the same seed. How alike are the "
             "The same bits": "In exact arithmetic they would be. Floating "
             "point sums depend on their order: (a + b) + c is not a + (b + c).",
             "The same at first, to rounding; not the same bits later":
-            "A sum in another order differs in its last digits. The next "
-            "sample that falls on the edge between two tokens falls "
-            "differently, and from there on the texts are others. The curves "
-            "are of one kind all the same.",
+            "A sum in another order differs in its last digits. Where a "
+            "sample falls on the edge between two tokens it falls "
+            "differently, and from there on the texts are others. Some seeds "
+            "get there within 30 steps, some do not. The curves are of one "
+            "kind all the same.",
             "More accumulation learns more slowly": "The number of "
             "updates and of completions in each is the same."},
         right="The same at first, to rounding; not the same bits later")
