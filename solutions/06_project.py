@@ -1564,7 +1564,8 @@ def project_reward(completions, star_probs, ref_logps, **kwargs):
     """The reward of each completion of a batch.
 
     completions: list of N strings. star_probs: N lists of 5 floats.
-    ref_logps: N non-empty lists of floats. Returns: list of N floats, same order.
+    ref_logps: N non-empty lists of floats.
+    Returns: list of N floats, same order.
     """
     ### BEGIN SOLUTION
     rewards = []
@@ -1581,7 +1582,7 @@ def project_reward(completions, star_probs, ref_logps, **kwargs):
 capstone_checks.project_reward(project_reward)
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+assert len(project_reward([" fine."], [[0.2] * 5], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 import random as _random
 
@@ -1606,16 +1607,20 @@ assert list(project_reward([], [], [])) == [], "no completions, no rewards"
 
 # %%
 predict(
-    "In 50 steps the policy finds a hole in your reward, if there is one. Which figure will tell?",
-    {"the mean reward: it falls": "It rises. It is what is maximised, by way of the hole or not.",
-     "the classifier's score: it falls": "A hole is a place where the score is high and the text is bad.",
-     "none for certain; reading the samples does": "Length, self-ending share, reference perplexity and "
-     "distinct-2 each see one kind of hole, and a new reward has a new kind."},
+    "In 50 steps the policy finds a hole in your reward, if there is one. "
+    "Which figure will tell?",
+    {"the mean reward: it falls":
+     "It rises. It is what is maximised, by way of the hole or not.",
+     "the classifier's score: it falls":
+     "A hole is a place where the score is high and the text is bad.",
+     "none for certain; reading the samples does":
+     "Length, self-ending share, reference perplexity and distinct-2 each see "
+     "one kind of hole, and a new reward has a new kind."},
     right="none for certain; reading the samples does")
 
 # %%
-RUNS["yours"] = experiment("capstone", {"project_reward": project_reward}, task="project",
-                           max_steps=50)
+RUNS["yours"] = experiment("capstone", {"project_reward": project_reward},
+                           task="project", max_steps=50)
 
 # %%
 if RUNS.get("yours"):
@@ -1631,7 +1636,7 @@ if RUNS.get("yours"):
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7b", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7b: the gold score on held-out openings
-assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+assert len(project_reward([" fine."], [[0.2] * 5], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 
@@ -1643,7 +1648,7 @@ assert _judged.reaches("gold"), "the policy that it trains does not reach the go
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7c", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7c: the gold score, well above
-assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+assert len(project_reward([" fine."], [[0.2] * 5], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 
@@ -1654,7 +1659,7 @@ assert _judged.reaches("fine"), "the policy that it trains does not reach the se
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7d", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7d: variety
-assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+assert len(project_reward([" fine."], [[0.2] * 5], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 
@@ -1665,7 +1670,7 @@ assert _judged.reaches("variety"), "the policy that it trains does not reach the
 
 # %% nbgrader={"grade": true, "grade_id": "test_ex7e", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 # Exercise 7e: the gold score on openings with other subjects
-assert len(project_reward([" fine."], [[0.0, 0.1, 0.2, 0.3, 0.4]], [[-3.9, -0.1]])) == 1
+assert len(project_reward([" fine."], [[0.2] * 5], [[-3.9, -0.1]])) == 1
 ### BEGIN HIDDEN TESTS
 from grading.capstone import judge as _judge
 

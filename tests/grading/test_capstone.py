@@ -257,7 +257,7 @@ def test_a_reward_that_breaks_costs_no_other_points_and_says_why(course):
         outcome, again = (grade.grade(grader.assignment, answered(late)) for _ in range(2))
     lost = {test for test in grader.assignment.tests if not outcome.passed(test)}
     assert lost == set(TESTS[1:]) and {outcome.reasons[t] for t in lost} == {capstone.SIZE}
-    assert dataclasses.asdict(outcome) == dataclasses.asdict(again), "regrading gives the same"
+    assert dataclasses.asdict(outcome) == dataclasses.asdict(again), "the same once more"
 
 
 def test_the_goals_are_those_that_the_chapter_publishes():
