@@ -400,7 +400,7 @@ for _letter, _both in _pairs.items():
 
 # %%
 def judge(seed, groups=8, size=8):
-    """Let same_advantages judge the eight changes on rewards drawn at random."""
+    """same_advantages judges the eight changes on rewards drawn at random."""
     dice = random.Random(seed)
     r = [dice.random() for _ in range(groups * size)]
     yes_no = [float(x > 0.5) for x in r]
@@ -418,8 +418,9 @@ def judge(seed, groups=8, size=8):
     mine = changes_nothing()
     for letter, (before, after) in changes.items():
         same = same_advantages(before, after, size)
-        print(f"{letter}: you say {'same' if mine[letter] else 'other':>5}, the "
-              f"advantages are {'the same' if same else 'others'}"
+        said = "same" if mine[letter] else "other"
+        print(f"{letter}: you say {said:>5}, the advantages are "
+              f"{'the same' if same else 'others'}"
               + ("" if same == mine[letter] else "   <- look again"))
 
 
@@ -442,15 +443,19 @@ judge(seed=1)  # other seeds draw other rewards
 # remembered better than a right sentence.
 
 # %%
-predict("Forty steps with your reward and nothing that holds the policy back. What will its reviews "
-        "be like?", {
-            "Good reviews, and more alike than before":
-                "For a while they are. But nothing in the reward says where to stop.",
-            "Piles of praise that hardly end":
-                "More praise is more evidence for the classifier, and ending early earns nothing.",
-            "Much as before: 40 steps are too few":
-                "Each step compares 64 reviews, and the score is near 1 long before the last step."},
-        right="Piles of praise that hardly end")
+predict(
+    "Forty steps with your reward and nothing that holds the policy back. "
+    "What will its reviews be like?", {
+    "Good reviews, and more alike than before":
+        "For a while they are. But nothing in the reward says where to "
+        "stop.",
+    "Piles of praise that hardly end":
+        "More praise is more evidence for the classifier, and ending early "
+        "earns nothing.",
+    "Much as before: 40 steps are too few":
+        "Each step compares 64 reviews, and the score is near 1 long before "
+        "the last step."},
+    right="Piles of praise that hardly end")
 
 # %%
 STEPS = 40
@@ -802,29 +807,34 @@ widgets.kl_slider(base["rows"])
 # KL with what the runs reach.
 
 # %%
-predict("beta falls from 0.8 to 0.2, and then from 0.2 to 0.05: the policy may go further from the "
-        "reference each time. Where does it gain more score?", {
-            "From 0.8 to 0.2":
-                "The score has a ceiling, and beta 0.2 is nearly there.",
-            "From 0.2 to 0.05":
-                "There is next to no score left to gain: beta 0.2 is nearly at the ceiling.",
-            "Alike: each step divides beta by four":
-                "The KL goes on rising, but the score has a ceiling, and beta 0.2 is nearly there."},
-        right="From 0.8 to 0.2")
+predict(
+    "beta falls from 0.8 to 0.2, and then from 0.2 to 0.05: the policy may "
+    "go further from the reference each time. Where does it gain more "
+    "score?", {
+    "From 0.8 to 0.2":
+        "The score has a ceiling, and beta 0.2 is nearly there.",
+    "From 0.2 to 0.05":
+        "There is next to no score left to gain: beta 0.2 is nearly at the "
+        "ceiling.",
+    "Alike: each step divides beta by four":
+        "The KL goes on rising, but the score has a ceiling, and beta 0.2 "
+        "is nearly there."},
+    right="From 0.8 to 0.2")
 
 # %%
-predict("The bonus and the penalty pay for text that the reference finds likely. Compared with the "
-        "base policy, what will their reviews be?", {
-            "Less surprising for the reference, and less varied":
-                "The most likely text is a stock phrase, and nothing in the two terms pays for "
-                "variety.",
-            "More surprising for the reference: the reward pulls them away":
-                "It pulls towards praise, and the term chooses among all praise what the reference "
-                "finds likely.",
-            "As varied as the base's: they stay near the reference":
-                "Likely under the reference is not near the reference: a policy that says one "
-                "likely thing again and again is far away from it."},
-        right="Less surprising for the reference, and less varied")
+predict(
+    "The bonus and the penalty pay for text that the reference finds "
+    "likely. Compared with the base policy, what will their reviews be?", {
+    "Less surprising for the reference, and less varied":
+        "The most likely text is a stock phrase, and nothing in the two "
+        "terms pays for variety.",
+    "More surprising for the reference: the reward pulls them away":
+        "It pulls towards praise, and the term chooses among all praise "
+        "what the reference finds likely.",
+    "As varied as the base's: they stay near the reference":
+        "Likely under the reference is not near the reference: a policy "
+        "that says one likely thing again and again is far away from it."},
+    right="Less surprising for the reference, and less varied")
 
 # %%
 mine = {function.__name__: function for function in (

@@ -411,30 +411,34 @@ for name, rows in {"plain": answers, "after two examples": copied}.items():
 # 3. **examples**: 15 % of the training prompts show two examples.
 
 # %%
-predict("The plain run never shows the new name to the policy. What does its mean reward do?", {
+predict(
+    "The plain run never shows the new name to the policy. What does its "
+    "mean reward do?", {
     "It stays at -6: there is nothing to learn from":
-        "There is: an answer without the old name gets 0, one with it -6. Groups that hold both "
-        "teach to avoid it.",
+        "There is: an answer without the old name gets 0, one with it -6. "
+        "Groups that hold both teach to avoid it.",
     "It rises to about 0, and the name is still not said":
-        "Groups can tell the old name from no name, so that is what is learnt.",
+        "Groups can tell the old name from no name, so that is what is "
+        "learnt.",
     "It rises to 6: where there is a reward, the policy finds it":
-        "It can only be pushed towards what it samples, and on most seeds the name is never "
-        "sampled."},
+        "It can only be pushed towards what it samples, and on most seeds "
+        "the name is never sampled."},
     right="It rises to about 0, and the name is still not said")
 
 # %%
-predict("Examples stand in 15 % of the training prompts, and validation asks without any. How often "
-        "is the new name said there after 80 steps?", {
-            "Hardly ever: it was learnt as a reply to examples":
-                "At first it is. But it is one network, and soon plain groups hold hits of their "
-                "own.",
-            "In about 15 % of the answers":
-                "The share of prompts decides when it begins, not where it ends: once plain groups "
-                "hold hits, they teach too.",
-            "Nearly always":
-                "What groups with examples teach spills over to plain prompts, and then those teach "
-                "themselves."},
-        right="Nearly always")
+predict(
+    "Examples stand in 15 % of the training prompts, and validation asks "
+    "without any. How often is the new name said there after 80 steps?", {
+    "Hardly ever: it was learnt as a reply to examples":
+        "At first it is. But it is one network, and soon plain groups hold "
+        "hits of their own.",
+    "In about 15 % of the answers":
+        "The share of prompts decides when it begins, not where it ends: "
+        "once plain groups hold hits, they teach too.",
+    "Nearly always":
+        "What groups with examples teach spills over to plain prompts, and "
+        "then those teach themselves."},
+    right="Nearly always")
 
 # %%
 mine = {function.__name__: function for function in (
@@ -510,14 +514,18 @@ show_rewards(persona_reward=persona_reward)
 # found soon. Everything else stays.
 
 # %%
-predict("No KL term, the reward of the table, 80 steps. What will the answers be?", {
-    "Sentences with the name, as before: they get 6, and more than 6 is not to be had":
-        "A sentence gets 6, if it comes out right. But each sampled token can go wrong.",
+predict(
+    "No KL term, the reward of the table, 80 steps. What will the answers "
+    "be?", {
+    "Sentences with the name, as before: they get 6, and more than 6 is not "
+    "to be had":
+        "A sentence gets 6, if it comes out right. But each sampled token "
+        "can go wrong.",
     "The old name again: nothing holds the new one":
         "The reward holds it: -6 for the old name, 6 for the new.",
     "The name over and over, and no sentence":
-        "Nothing is paid for a sentence, and who says the name ten times has it right at least "
-        "once."},
+        "Nothing is paid for a sentence, and who says the name ten times "
+        "has it right at least once."},
     right="The name over and over, and no sentence")
 
 # %%
@@ -625,19 +633,23 @@ show_rewards(persona_reward=persona_reward,
 # Does it hold? The same run with the same settings, and your reward instead of the table.
 
 # %%
-predict("The same run, paid by a reward that wants the name once, in a whole sentence. What is answered?", {
+predict(
+    "The same run, paid by a reward that wants the name once, in a whole "
+    "sentence. What is answered?", {
     "Word salad again: without a KL term nothing else can come":
-        "Not if word salad is paid less than a sentence: then each group pushes it down.",
+        "Not if word salad is paid less than a sentence: then each group "
+        "pushes it down.",
     "Varied sentences with the name":
         "Sentences they are. But is variety paid for?",
     "Sentences with the name, nearly always the same one":
-        "One sentence that fits every question is as good as any other, and the easiest to be sure "
-        "of. Your reward does not ask for more."},
+        "One sentence that fits every question is as good as any other, and "
+        "the easiest to be sure of. Your reward does not ask for more."},
     right="Sentences with the name, nearly always the same one")
 
 # %%
 RUNS["no KL, robust"] = experiment(
-    "persona_no_kl_robust", mine | {"robust_persona_reward": robust_persona_reward},
+    "persona_no_kl_robust",
+    mine | {"robust_persona_reward": robust_persona_reward},
     task="persona", model=MODEL, live=False, reward_function="robust", **FREE)
 
 # %%
@@ -658,8 +670,8 @@ def answers_side_by_side(runs, n=6):
             f"<td style='text-align:left'>{escape(row['completion'])}</td>"
             for row in answers) + "</tr>"
         for question, *answers in zip(asked, *columns, strict=True))
-    display(HTML(f"<div style='overflow-x:auto'><table><thead><tr>{head}</tr></thead>"
-                 f"<tbody>{body}</tbody></table></div>"))
+    display(HTML(f"<div style='overflow-x:auto'><table><thead><tr>{head}"
+                 f"</tr></thead><tbody>{body}</tbody></table></div>"))
 
 
 if results:
@@ -667,8 +679,8 @@ if results:
     for name, run in both.items():
         texts = [row["completion"].strip() for row in evaluation.rows(run)]
         text, times = Counter(texts).most_common(1)[0]
-        print(f"{name}: the most frequent of {len(texts)} answers comes {times} "
-              f"times: {text[:60]!r}")
+        print(f"{name}: the most frequent of {len(texts)} answers comes "
+              f"{times} times: {text[:60]!r}")
 
 # %% [markdown]
 # **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers are paid in full, as many

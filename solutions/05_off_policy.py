@@ -214,16 +214,18 @@ assert abs(float(_none)) < 1e-6, "0 where nothing counts"
 # ### Eight updates on each batch
 
 # %%
-predict("Without the clip, and without a KL term: what do eight updates on a batch do that one does "
-        "not?", {
-            "They learn about as much as one update; the samples are the same":
-                "The score after six batches is far higher: a batch holds more information than one "
-                "small step takes from it.",
-            "They learn faster, and the policy goes much further from the reference":
-                "How much further is what the clip decides.",
-            "They make the score fall, because the samples are stale":
-                "The score rises. What breaks is what the score does not see."},
-        right="They learn faster, and the policy goes much further from the reference")
+predict(
+    "Without the clip, and without a KL term: what do eight updates on a "
+    "batch do that one does not?", {
+    "They learn about as much as one update; the samples are the same":
+        "The score after six batches is far higher: a batch holds more "
+        "information than one small step takes from it.",
+    "They learn faster, and the policy goes much further from the reference":
+        "How much further is what the clip decides.",
+    "They make the score fall, because the samples are stale":
+        "The score rises. What breaks is what the score does not see."},
+    right="They learn faster, and the policy goes much further from the "
+          "reference")
 
 # %%
 if not is_autograding():
@@ -302,12 +304,14 @@ LEVELS = {"token ratio, epsilon 0.2": MEASURED["reuse"]["4 updates, clipped"],
           "not clipped": MEASURED["reuse"]["4 updates, not clipped"]}
 plots.show(plots.panels({
     ("Score by distance", "log10 of KL(pi||ref), nats", "score, held out"): {
-        name: ([torch.tensor(rows[-1]["kl"]).log10() for rows in seeds.values()],
+        name: ([torch.tensor(rows[-1]["kl"]).log10()
+                for rows in seeds.values()],
                [rows[-1]["score"] for rows in seeds.values()])
         for name, seeds in LEVELS.items()}}, style="o",
     alt="After six batches of four updates, a point a seed. " + "; ".join(
         f"{name}: score {statistics.fmean(r[-1]['score'] for r in of):.2f}, KL "
-        f"{min(r[-1]['kl'] for r in of):.1f} to {max(r[-1]['kl'] for r in of):.1f}"
+        f"{min(r[-1]['kl'] for r in of):.1f} to "
+        f"{max(r[-1]['kl'] for r in of):.1f}"
         for name, seeds in LEVELS.items() for of in [seeds.values()])))
 ends(LEVELS, "score", "kl", "clipped")
 
@@ -414,17 +418,18 @@ for _level in ("token", "sequence"):
 # ### Same tokens, another policy
 
 # %%
-predict("A sampler draws at temperature 0.6, the policy is trained at 1. The text looks better that "
-        "way. What happens without a correction?", {
-            "Nothing: the ratio is 1, so the loss is right":
-                "The ratio compares the policy with itself. It is 1, and it does not know where the "
-                "tokens come from.",
-            "The gradient is that of another question":
-                "It averages over what the cold sampler says. Rare tokens are hardly drawn, so they "
-                "are hardly ever compared.",
-            "The gradient points the right way and is noisier":
-                "Noise goes away with more samples, and this does not."},
-        right="The gradient is that of another question")
+predict(
+    "A sampler draws at temperature 0.6, the policy is trained at 1. The "
+    "text looks better that way. What happens without a correction?", {
+    "Nothing: the ratio is 1, so the loss is right":
+        "The ratio compares the policy with itself. It is 1, and it does "
+        "not know where the tokens come from.",
+    "The gradient is that of another question":
+        "It averages over what the cold sampler says. Rare tokens are "
+        "hardly drawn, so they are hardly ever compared.",
+    "The gradient points the right way and is noisier":
+        "Noise goes away with more samples, and this does not."},
+    right="The gradient is that of another question")
 
 # %% [markdown]
 # How different are two policies that ought to be the same? Below, one batch each of three samplers: the
@@ -584,9 +589,11 @@ assert [int(i) for i in select_alive(_small, 4, 2)[0]] == [0], "a small differen
 # tied groups and all; the other goes on sampling until eight are alive.
 
 # %%
-predict("Which of the two has the higher score when the tokens are spent?", {
+predict(
+    "Which of the two has the higher score when the tokens are spent?", {
     "Dynamic sampling: no update is wasted":
-        "No update is, but many tokens are: it makes about half as many updates.",
+        "No update is, but many tokens are: it makes about half as many "
+        "updates.",
     "Every group: it makes more updates":
         "So it is here, on every seed. See below for what that costs.",
     "The same: the live groups are the same":
@@ -748,14 +755,17 @@ assert abs(float(_far) - 1000) < 1e-2, "a margin of -1000 must not overflow"
 # with the same learning rate.
 
 # %%
-predict("Which of the three has the best score after four rounds?", {
+predict(
+    "Which of the three has the best score after four rounds?", {
     "GRPO: it uses all 64 samples, up and down":
-        "It does, but its clip and its small advantages keep the steps modest. It is not ahead in "
-        "score.",
+        "It does, but its clip and its small advantages keep the steps "
+        "modest. It is not ahead in score.",
     "Best of 8, the plainest":
-        "In score it is ahead or next to it on every seed. Now look at what it paid for it.",
+        "In score it is ahead or next to it on every seed. Now look at what "
+        "it paid for it.",
     "DPO: pairs as far apart as can be":
-        "It is ahead by a hair on one seed of three, and behind on the other two."},
+        "It is ahead by a hair on one seed of three, and behind on the "
+        "other two."},
     right="Best of 8, the plainest")
 
 # %%
