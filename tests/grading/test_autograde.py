@@ -111,7 +111,7 @@ def test_mistakes_of_the_instructor_are_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("chapter, points", [("02_grpo", 80), ("03_persona", 70),
-                                             ("05_off_policy", 80)])
+                                             ("05_off_policy", 80), ("06_project", 80)])
 def test_a_chapter_solved_has_all_points_and_untouched_none(tmp_path, chapter, points):
     generate(tmp_path, chapter)
     for student, notebook in {
