@@ -22,7 +22,8 @@ SHOWN = {"lab": ("01_sentiment", "Scores by step"),
          "padding": ("02_grpo", "With positions told"),
          "signal": ("03_persona", "The chance that a group is not tied"),
          "thinking": ("04_reasoning", "Five seeds by step"),
-         "clip": ("05_off_policy", "After six batches. Score with")}
+         "clip": ("05_off_policy", "After six batches. Score with"),
+         "rates": ("06_project", "Learning rate, means over seeds")}
 # Column of the strip of samples -> run of chapter 1; the first shows that run's step 0.
 STRIP = {"before training": "no_kl", "trained on the score alone": "no_kl",
          "trained with a KL term": "beta_0.2"}
