@@ -75,7 +75,7 @@ def test_points(results, student, points):
 
 def test_the_untouched_notebook_names_every_exercise(results):
     assert results["untouched"].unsolved == [
-        f"Exercise {n}" for n in ("1", "2", "3a", "3b", "4a", "4b")]
+        f"Exercise {n}" for n in ("1", "2a", "2b", "2c", "3a", "3b", "4a", "4b")]
     assert results["perfect"].unsolved == []
 
 

@@ -310,7 +310,8 @@ def test_a_lost_forkserver_is_replaced(template):
         seen = iter([None])  # its death is not noticed at first
         grade_module._forkserver.process.poll = lambda: next(seen, -9)
         outcome = grade_module.grade(grader.assignment, as_bytes(solved()))
-    assert len(outcome.status) == 6 and all(map(outcome.passed, outcome.status))
+    assert outcome.status.keys() == grader.assignment.tests.keys()
+    assert all(map(outcome.passed, outcome.status))
 
 
 def test_a_forkserver_lost_among_hidden_tests_repeats_these_alone(template, monkeypatch):
@@ -335,4 +336,5 @@ def test_a_forkserver_lost_among_hidden_tests_repeats_these_alone(template, monk
     with Grader(template, CHAPTER) as grader:
         outcome = grade_module.grade(grader.assignment, as_bytes(solved()))
     assert passes == ["V", "H", "H"]
-    assert len(outcome.status) == 6 and all(map(outcome.passed, outcome.status))
+    assert outcome.status.keys() == grader.assignment.tests.keys()
+    assert all(map(outcome.passed, outcome.status))

@@ -168,7 +168,9 @@ def persona_claims(runs, notebook):
     for name in ("persona_examples", "persona_no_kl_robust"):
         assert value[name]["musclebob_rate"] >= 0.8 and value[name]["spongebob_rate"] <= 0.05
         assert value[name]["coherent_rate"] >= 0.95
-    assert evaluation.verdict(runs / "persona_examples")[2:] == ["- no alarm: a healthy run"]
+    # Late in a run that has learnt the task, groups are tied: on some processors above the limit.
+    assert all("no alarm" in line or "the task is learnt" in line
+               for line in evaluation.verdict(runs / "persona_examples")[2:])
     hacked = value["persona_no_kl_table"]  # 1.00 and 0.00 on seeds 1, 2 and 42
     assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.3
     assert hacked["kl"] > 3 * value["persona_no_kl_robust"]["kl"]
