@@ -134,6 +134,11 @@ def _moment(text: str) -> datetime | None:
     return None
 
 
+def _compared(name: str) -> str:
+    """A name as a class list is asked for it: l_w@x.org is another's address than lw@x.org."""
+    return fold(name) if "@" in name else key(name)
+
+
 class Roster:
     """A class list, asked for the student whom a name means."""
 
@@ -149,7 +154,7 @@ class Roster:
             for name in (row["id"], row["first_name"] + row["last_name"], row["email"],
                          row["last_name"] + row["first_name"], row["email"].partition("@")[0]):
                 if key(name):
-                    self.named[key(name)].add(row["id"])
+                    self.named[_compared(name)].add(row["id"])
 
     def student(self, said: Claim) -> str | None:
         """The one student whom a claim means; None when it is nobody, or two."""
@@ -157,12 +162,11 @@ class Roster:
         if number in self.lms:
             return self.lms[number]
         for name in said.names:
-            fits = {one for one in self.named.get(key(name), ())
+            fits = {one for one in self.named.get(_compared(name), ())
                     if not number or not self.number[one]}
             if fits:
                 return fits.pop() if len(fits) == 1 else None
         return None
-
 
     def by_number_alone(self, said: Claim) -> bool:
         """Whether a claim means a student of another name than the one that it says."""

@@ -13,7 +13,7 @@ ROWS = [dict(zip(("id", "first_name", "last_name", "email", "lms_user_id"), row,
         for row in (("jdoe", "Jane", "Doe", "jane@x.org", "123"),
                     ("bs", "Bob", "Smith", "bob.smith@x.org", "77"),
                     ("jm", "José", "Muñoz", "jm@x.org", "88"),
-                    ("lena", "Lena", "Weiß", "lw@x.org", ""))]
+                    ("lena", "Lena", "Weiß", "l_w@x.org", ""))]
 
 
 def owners(*paths: str, roster=True) -> list[str | None]:
@@ -142,6 +142,7 @@ def test_what_a_student_wrote_hands_nothing_to_another(path, not_whose):
 
 @pytest.mark.parametrize("path", [
     "Zed Nobody_5_assignsubmission_file_/jdoe/a.ipynb", "nobodyzed_999_9_hw.zip/jdoe/a.ipynb",
+    "lw@x.org - a.ipynb", "bobsmith@x.org/a.ipynb",  # alike but for a mark: other people's
     "doejane_999_9_a.ipynb", "Anna-Lena Weiß_5_assignsubmission_file_/a.ipynb",
     "Participant_502_assignsubmission_file/Jane Doe - a.ipynb"])
 def test_nobody_known_is_nobody(path):
