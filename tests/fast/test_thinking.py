@@ -90,7 +90,9 @@ def test_imitation_makes_the_policys_own_right_answers_likelier(base, monkeypatc
 def test_what_is_stored_is_whole():
     stored = thinking.measured()
     assert {"command", "date", "processor", "threads", "versions"} <= stored.keys()
-    assert stored["runs"]["all five"]
+    assert {variant: len(seeds) for variant, seeds in stored["runs"].items()} == {
+        "all five": 5, "correctness only": 3, "form only": 3, "random reward": 3,
+        "own right answers": 3, "0.05 a token": 3}
     for seeds in stored["runs"].values():
         for seed, run in seeds.items():
             assert run["curve"]["step"][0] == 0 and run["curve"]["step"][-1] == 200
@@ -100,7 +102,7 @@ def test_what_is_stored_is_whole():
                 assert m["n"] == 240 and m["low"] <= m["value"] <= m["high"]
             assert run["tokens"] == pytest.approx(
                 stored["runs"]["all five"][seed]["tokens"], rel=0.5)
-    for seed, run in stored["runs"].get("own right answers", {}).items():
+    for seed, run in stored["runs"]["own right answers"].items():
         assert run["tokens"] == stored["runs"]["all five"][seed]["tokens"]
 
 

@@ -243,6 +243,39 @@ def stored_reasoning_claims(stored):
         assert min(of["last"], of["first"]) > 0.9
     assert base["operated"]["none"] <= 0.45 and base["operated"]["all"] >= 0.95
     assert min(base["operated"]["last"], base["operated"]["first"]) > 0.9
+    stored_control_claims(stored, before)
+
+
+def stored_control_claims(stored, base):
+    """One reward does the work; form, a coin and the policy's own right answers fall short, each in
+    its way; a price per token changes nothing where thinking pays everywhere."""
+    def ends(variant, key):
+        return [run["final"][key]["value"] for run in stored["runs"][variant].values()]
+
+    for variant in ("correctness only", "0.05 a token"):
+        assert min(ends(variant, "accuracy_greedy")) >= 0.85
+        assert min(ends(variant, "accuracy")) >= 0.78
+        assert min(ends(variant, "worked_rate")) >= 0.9
+    assert max(ends("correctness only", "format_rate")) < 0.75
+    assert min(ends("form only", "format_rate")) >= 0.95
+    for greedy in ends("form only", "accuracy_greedy"):
+        assert -0.15 < greedy - base["accuracy_greedy"] < 0.05
+    assert max(ends("form only", "worked_rate")) < base["worked_rate"]
+    own = ends("own right answers", "accuracy")
+    assert min(ends("own right answers", "accuracy_greedy")) >= 0.85
+    assert 0.5 < min(own) <= max(own) < 0.78
+    chance = ends("random reward", "accuracy")
+    assert max(chance) < base["accuracy"] + 0.1 and min(chance) > base["accuracy"] - 0.2
+    low, middle, _ = sorted(ends("random reward", "accuracy_greedy"))
+    assert low < base["accuracy_greedy"] + 0.1 and middle > 0.5  # two seeds of three
+    assert min(ends("random reward", "worked_greedy")) > base["worked_greedy"] + 0.1
+    assert max(ends("random reward", "worked_rate")) < 0.5
+    skill = stored["base"]["ways"]["worked out"]["4"]
+    assert all(run["ways"]["worked out"]["4"] < skill - 0.1
+               for run in stored["runs"]["random reward"].values())
+    for run in stored["runs"]["0.05 a token"].values():
+        assert min(run["worked_by_steps"].values()) > 0.85
+    assert stored["base"]["ways"]["at once"]["2"] < 0.485  # times 2 is less than 0.97 of the floor
 
 
 def off_policy_claims(runs, notebook):
