@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from grading import grade, submission
+from grading import handed_in
 from grading.gradebook import Grader
 from lib import CourseError
 from lib.files import write_text
@@ -72,11 +72,11 @@ def _row(grader: Grader, student: str) -> dict | None:
     if not measured:
         return None
     try:
-        handed = grade.HandedIn.read(grader.submission(student))
-        cells = submission.read_cells(handed.notebook, f"{grader.name}.ipynb")
+        handed = handed_in.HandedIn.read(grader.submission(student))
+        cells = handed_in.read_cells(handed.notebook, f"{grader.name}.ipynb")
     except CourseError:
         return None
     names = [match[2] for cell in cells if cell.kind == "code"
              for match in NAME.finditer(cell.source)]
-    name = submission.one_line(names[-1])[:LENGTH] if names else ""
+    name = handed_in.one_line(names[-1])[:LENGTH] if names else ""
     return {"name": name, **measured} if name else None
