@@ -813,9 +813,9 @@ predict(
     "The reward is a coin: it knows nothing of the answer. What becomes of "
     "sampled accuracy in 200 steps?",
     {"it rises as well": "On some large models a random reward raised accuracy "
-     "(Shao et al. 2025, Spurious Rewards), which they put down to clipping: it "
-     "strengthens what was likely already. Here nothing is ever clipped, and "
-     "the likeliest habit is the one that fails.",
+     "(Shao et al. 2025, Spurious Rewards), which they put down to clipping: "
+     "it strengthens what was likely already. Here nothing is ever clipped, "
+     "and the likeliest habit is the one that fails.",
      "it stays, or falls a little": "The advantages are noise without a "
      "direction. Noise teaches nothing, and it may wear off what was known.",
      "it falls to nothing": "That would take a reward that prefers wrong "
@@ -833,9 +833,9 @@ plots.show(plots.bars(
     {"base": {title: BASE["final"][key] for key, title in SHOWN.items()}}
     | {variant: {title: end(variant, key) for key, title in SHOWN.items()}
        for variant in CONTROLS},
-    "The main run and its controls, mean over the seeds, 240 held-out questions "
-    "each; a black line goes from the lowest seed to the highest, for the base "
-    "over its 95 % interval."))
+    "The main run and its controls, mean over the seeds, 240 held-out "
+    "questions each; a black line goes from the lowest seed to the highest, "
+    "for the base over its 95 % interval."))
 
 # %% [markdown]
 # A black line goes from the lowest seed to the highest; for the base it is the 95 % interval.
@@ -848,15 +848,15 @@ plots.show(plots.bars(
 # greedy accuracy ends at 0.20 to 0.28. A short answer is paid as well as a long one, and no reward holds the
 # arithmetic.
 #
-# **Own right answers** ends as high as GRPO, if you look at greedy accuracy. Sampled it goes little more
-# than half of the way: two samples in three are right. Among right answers there are more worked-out ones
+# **Own right answers** ends as high as GRPO, if you look at greedy accuracy. Sampled it goes three
+# fifths of the way: two samples in three are right. Among right answers there are more worked-out ones
 # than among all, so to learn from them tips the scales, and greedy asks for no more. But all of them were
 # sampled before training; GRPO samples anew after each step, from a policy that works out more already. To
 # sample a second lot from the new policy, and a third, would be the step between the two; it is not
 # measured here.
 #
-# **Random reward**: sampled accuracy rises with no seed. Greedy accuracy does: the three seeds end at 0.69,
-# 0.32 and 0.62. **A coin can do that?** It cannot tell right from wrong, and it taught nothing: made to work
+# **Random reward**: sampled accuracy rises with no seed (0.20 to 0.30). Greedy accuracy does, with two of
+# three: 0.69, 0.32 and 0.62. **A coin can do that?** It cannot tell right from wrong, and it taught nothing: made to work
 # out, these policies solve problems of four steps less often than the base policy, 0.58 to 0.65 of them
 # against 0.90. But the noise moved the chance of beginning with an equation a little, and whether greedy
 # follows is decided at one half. All steps stand in 0.28 to 0.41 of the samples, where the base has 0.27, and in
@@ -1346,8 +1346,8 @@ predict(
     "With 0.05 a token, what will the policy do with problems of two steps?",
     {"it answers them at once": "That would pay from a chance of two in three "
      "or so. The base policy, at once, is right on fewer than half of them.",
-     "it works them out": "At once, the base policy is right on fewer than half "
-     "of them. Below the crossing, thinking pays at this price too.",
+     "it works them out": "At once, the base policy is right on fewer than "
+     "half of them. Below the crossing, thinking pays at this price too.",
      "it answers half of them at once": "What earns more on average is pushed "
      "up with every step, so a balance does not last."},
     right="it works them out")
@@ -1355,8 +1355,8 @@ predict(
 # %%
 def worked_share(variant):
     """The share of samples with all steps, at 2, 3, 4 steps, for each seed."""
-    return [[of["worked_by_steps"][n] for n in "234"] for of in
-            ([BASE] if variant == "base" else MEASURED["runs"][variant].values())]
+    found = [BASE] if variant == "base" else MEASURED["runs"][variant].values()
+    return [[of["worked_by_steps"][n] for n in "234"] for of in found]
 
 
 shares = {name: (worked_share(name),
