@@ -21,7 +21,7 @@ from lib.runs import PROBES, read_samples
 SHOWN = {"lab": ("01_sentiment", "Scores by step"),
          "padding": ("02_grpo", "With positions told"),
          "signal": ("03_persona", "The chance that a group is not tied"),
-         "thinking": ("04_reasoning", "Five seeds by step"),
+         "thinking": ("04_reasoning", "By step"),
          "clip": ("05_off_policy", "After six batches. Score with"),
          "rates": ("06_project", "Learning rate, means over seeds")}
 # Column of the strip of samples -> run of chapter 1; the first shows that run's step 0.
