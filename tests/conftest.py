@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from lib import models
 from lib.answers import load_answers
 from lib.tasks.sentiment import SentimentTask
 
+# A job in the background is started deaf to Ctrl-C; what tests start and interrupt must not be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 EXERCISES = ["sentiment_reward", "exponential_shaping", "forward_kl_bonus",
              "backward_kl_penalty", "kl_estimates", "categorical_kl"]
 
