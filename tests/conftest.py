@@ -15,6 +15,7 @@ from lib.tasks.sentiment import SentimentTask
 
 # A job in the background is started deaf to Ctrl-C; what tests start and interrupt must not be.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
 EXERCISES = ["sentiment_reward", "exponential_shaping", "forward_kl_bonus",
              "backward_kl_penalty", "kl_estimates", "categorical_kl"]
 
