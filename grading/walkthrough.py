@@ -277,6 +277,8 @@ def stage(source: Path, answers: bool = True) -> None:
         solved = executed(chapter)
         released = nbformat.read(generate(BUILD / "site-course", chapter), as_version=4)
         solved.cells = reader_cells(solved, released, pictures, answers)
+        for cell in solved.cells:  # pages lie beside the chapters there
+            cell.source = cell.source.replace("](../docs/", "](")
         solved.metadata.pop("widgets", None)
         nbformat.write(solved, source / f"{chapter}.ipynb")
         if not answers:

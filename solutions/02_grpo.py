@@ -58,7 +58,7 @@ print(preflight.report("02_grpo"))
 # ## The words and the symbols
 #
 # A step samples **completions** for some prompts, G for each: a **group**. The shapes are the
-# same all through the chapter: B completions (N where only rewards matter; N = B), T tokens,
+# same all through the chapter: B completions in all (a flat list of draws or rewards has the length N), T tokens,
 # V entries in the vocabulary. What you write, what TRL calls it, and what TRL 1.16 does unless
 # told otherwise (a table to come back to: each part explains its own symbols, and nothing before
 # part 1 needs it):
@@ -83,9 +83,9 @@ print(preflight.report("02_grpo"))
 #
 # A policy *samples* its tokens, and a sample has no derivative. How can a reward push weights at
 # all? The smallest case shows it: one prompt, a completion of one token, V tokens to choose from. A
-# game of one move with chance in it is called a *bandit*, its moves *actions*. The policy is the
-# softmax of V logits $\theta$, and action $a$ brings the reward $r(a)$. We want a larger expected
-# reward
+# game of one move is called a *bandit*, its moves *actions*. The policy has V logits $\theta$;
+# $\pi_\theta(a)$, for short $\pi(a)$, is the probability that their softmax gives to action $a$, which brings
+# the reward $r(a)$. We want a larger expected reward
 #
 # $$J(\theta) = \sum_a \pi_\theta(a)\, r(a), \qquad
 # \nabla J = \sum_a \nabla\pi_\theta(a)\, r(a).$$
@@ -94,8 +94,9 @@ print(preflight.report("02_grpo"))
 # depend on $\theta$, so only $\pi_\theta$ is differentiated.
 #
 # With six actions that is a sum of six terms. With all texts of 40 tokens nobody can sum it. But an
-# *average over samples* we can have, written $\mathbb{E}_{a\sim\pi_\theta}[\dots]$: draw $a$ from the policy
-# again and again, and average what stands in the brackets. It is $\sum_a \pi_\theta(a)\,[\dots]$. The derivative of a logarithm is
+# *average over samples* we can have. Write $\mathbb{E}_{a\sim\pi_\theta}[\dots]$ for the exact mean,
+# $\sum_a \pi_\theta(a)\,[\dots]$; the average of what stands in the brackets over N draws of $a$ from the policy
+# estimates it, the better the more draws there are. The derivative of a logarithm is
 # $\nabla\log\pi = \nabla\pi / \pi$, so $\nabla\pi = \pi\,\nabla\log\pi$, and
 #
 # $$\nabla J = \sum_a \pi_\theta(a)\; r(a)\,\nabla\log\pi_\theta(a)
@@ -103,7 +104,7 @@ print(preflight.report("02_grpo"))
 #
 # So: draw actions from the policy, and push each one's log-prob up by as much as it was rewarded. That
 # is the **policy gradient**, also called REINFORCE (Williams 1992) or the score-function estimate. We
-# never ask how the reward depends on anything. It may come from a classifier, a compiler or a person.
+# never differentiate the reward. It may come from a classifier, a compiler or a person.
 #
 # **The baseline.** From every reward one may subtract a number $b$, called the baseline, and the
 # average stays what it is. For the change is
@@ -111,17 +112,19 @@ print(preflight.report("02_grpo"))
 # $$\mathbb{E}_a\left[b\,\nabla\log\pi(a)\right] = b\sum_a \pi(a)\,\nabla\log\pi(a)
 # = b\sum_a \nabla\pi(a) = b\,\nabla\sum_a \pi(a) = b\,\nabla 1 = 0.$$
 #
-# Probabilities add up to 1 whatever the logits are, and the constant 1 has gradient 0: pushing *every* action
-# up by the same amount pushes none. Try it with two actions of probability 0.8 and 0.2. The gradient of the
-# first one's log-prob is $(0.2, -0.2)$, that of the second one's $(-0.8, 0.8)$ (Hint 1 below says why). The
+# Probabilities add up to 1 whatever the logits are, and the constant 1 has gradient 0: giving *every* action
+# the same weight $b$ moves nothing on average. Try it with two actions of probability 0.8 and 0.2. For a softmax the
+# gradient of $\log\pi(a)$ with respect to the logits has a 1 at $a$, minus the probabilities of all actions: for the
+# first action $(1, 0) - (0.8, 0.2) = (0.2, -0.2)$, for the second $(0, 1) - (0.8, 0.2) = (-0.8, 0.8)$. The
 # first is drawn four times as often and pushes a quarter as hard:
 # $0.8 \cdot (0.2, -0.2) + 0.2 \cdot (-0.8, 0.8) = (0, 0)$. So with $b$ or without it the estimate is
 # *unbiased*: right on average, though each single draw is noisy.
 #
 # In the line above $b$ stood in front of the sum, and that is the only condition: **it must not
-# depend on the action that was drawn.** A baseline $b(a)$ stays inside, and what is left is the gradient of
-# $\sum_a\pi(a)\,(r(a) - b(a))$, another goal. That estimate is *biased*: wrong on average, however
-# many samples you take.
+# depend on the action that was drawn.** A baseline $b(a)$ cannot be moved in front of it, and what is left is the
+# gradient of $\sum_a\pi(a)\,(r(a) - b(a))$, another goal. That estimate is *biased*: wrong on average, however
+# many estimates you average. (What $b$ is made of is free: it may come from the logits, computed once and then held
+# fixed as a number.)
 #
 # What is it good for, then? For the *noise*. If all rewards lie between 8 and 9, then without a
 # baseline every drawn action is pushed up hard, and only the average over many draws finds out which
@@ -130,17 +133,15 @@ print(preflight.report("02_grpo"))
 # ### Exercise 0a: `policy_gradient` (10 points, medium, 20 minutes)
 #
 # **Task.** `logits` has shape (V,), `actions` and `rewards` (N,): N draws. `baseline` is a number, or
-# a tensor of shape () or (N,): one number for each draw. (From draw to draw $b$ may differ, if only it is fixed
-# without looking at *this* draw's action.) Return the estimate, shape (V,): the mean
+# a tensor of shape () or (N,): one number for each draw, which may differ from draw to draw as long as it does not
+# look at *this* draw's action. Return the estimate, shape (V,): the mean
 # over the draws of (reward - baseline) times the gradient of the drawn action's log-prob with respect
 # to the logits.
 #
 # A baseline of any other shape raises `ValueError`. Shape (V,), a number for each *action*, is the
 # biased one; shape (N, 1) would be broadcast to (N, N) without a word.
 #
-# <details><summary>Hint 1</summary>For a softmax the gradient of log &pi;(a) with respect to the logits
-# is a vector with a 1 at a, minus the probabilities of all V actions.</details>
-# <details><summary>Hint 2</summary><code>torch.nn.functional.one_hot(actions, V)</code> has shape
+# <details><summary>Hint</summary><code>torch.nn.functional.one_hot(actions, V)</code> has shape
 # (N, V). Autograd does it as well: the gradient of the mean of (reward - baseline) times the
 # log-prob.</details>
 
@@ -209,9 +210,10 @@ assert all(abs(m - p * (w - _expected)) < 1e-6 for m, p, w in zip(_mean, _p, _wo
 # %% [markdown]
 # ### Exercise 0b: `leave_one_out` (5 points, easy, 10 minutes)
 #
-# Which number? Near the expected reward would be good, and we do not know it. The *other* draws of the
-# group do: their mean is close, and it cannot depend on my own action, for the draws know nothing of each
-# other. This is the baseline of RLOO, "REINFORCE leave-one-out" (Kool et al. 2019; Ahmadian et al. 2024).
+# Which number? Near the expected reward would be good: then what is better than average goes up, what is worse goes
+# down, and the pushes are small. We do not know it, but the *other* draws of the group do: their mean is close. And
+# it is allowed. Hold the other draws fixed: their mean is then just a number, and the proof above holds for my draw.
+# It gives 0 whatever the others were, so it gives 0 on average. This is the baseline of RLOO, "REINFORCE leave-one-out" (Kool et al. 2019; Ahmadian et al. 2024).
 #
 # **Task.** `rewards` has shape (N,), the G rewards of a group side by side, G at least 2. Return for each
 # the mean of the other G - 1 rewards of its group, shape (N,).
@@ -253,12 +255,12 @@ for _groups, _size in ((3, 4), (1, 8), (5, 2), (4, 4), (2, 12)):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### What a baseline does, and what each of them aims at
+# ### Four estimates: how noisy each is, and what it is right about on average
 #
 # A bandit with six actions, five of them worth about 3 and a rare one worth 7. For groups of G draws: your estimate without a
 # baseline, with the group's mean, with the mean of the others, and with the group's mean and then
 # divided by the group's standard deviation, as GRPO does. Thousands of groups each. On the left the
-# **noise**: the variance of the estimate over the squared length of its mean, so that a mere factor
+# **noise**: the variance of the estimate, summed over its components, over the squared length of its mean, so that a mere factor
 # makes no difference. On the right the **mean** of the estimates for G = 4 beside the exact gradient.
 
 # %%
@@ -278,6 +280,7 @@ predict(
 # %%
 BANDIT = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0, -1.5])
 WORTH = torch.tensor([3.2, 3.0, 3.6, 2.6, 3.4, 7.0])
+# The sum over all actions: pi(a) times (r(a) - J), for each logit.
 EXACT = BANDIT.softmax(0) * (WORTH - (BANDIT.softmax(0) * WORTH).sum())
 
 
@@ -303,7 +306,10 @@ DRAWN = {kind: {size: estimates(kind, size, 4000 if size == 4 else 1000)
 
 
 def noise(x):
-    """Variance over squared mean; the mean's own error taken off its square."""
+    """Variance over squared mean.
+
+    The square of a mean of n estimates is too large by variance / n.
+    """
     variance = x.var(0).sum()
     return float(variance / (x.mean(0).square().sum() - variance / len(x)))
 
@@ -322,7 +328,7 @@ plots.show(plots.panels({
     | {"exact gradient": (range(1, 7), EXACT)}}, style="o", xscale="linear",
     alt="Left: without a baseline the noise is "
     f"{NOISE['none'][1] / NOISE['others'][1]:.0f} times that of leave-one-out "
-    "at G = 4; group mean and leave-one-out have the same. Right: no baseline "
+    "at G = 4; group mean and leave-one-out have the same but for chance. Right: no baseline "
     "and leave-one-out meet the exact gradient, the group mean is "
     f"{SHRINK['mean']:.2f} times it, and over the spread it points "
     f"{ANGLE['spread']:.0f} degrees off."))
@@ -334,37 +340,40 @@ for kind, name in NAMES.items():
 # %% [markdown]
 # - **No baseline** is unbiased, and the noisiest by far: the common 3 in all rewards is pushed around.
 # - **Leave one out** is unbiased too, and much less noisy.
-# - **The group's mean** holds my own reward, so it does depend on my action. But look by how much:
+# - **The group's mean** holds my own reward, so it does depend on my action, and is biased. But look how:
 #   with $m$ the mean of all G and $m_{-i}$ that of the others,
 #   $r_i - m = \frac{G-1}{G}\,(r_i - m_{-i})$. The estimate is the unbiased one **times a constant**,
-#   0.75 for G = 4. The direction is right, the noise relative to it is the same, and the learning rate
+#   0.75 for G = 4 and nearer to 1 the larger G is. The direction is right, the noise relative to it is the same, and the learning rate
 #   takes up the factor.
 # - **Divided by the group's spread**, no constant factor is left: a group with small differences
-#   counts for as much as one with large ones. This estimate aims elsewhere, on purpose: here the rare action
-#   that brings 7 gets less than its due. What one gets for it is a step whose size does not depend on
-#   the scale of the rewards.
+#   counts for as much as one with large ones. What one gets for it is a step whose size does not depend on
+#   the scale of the rewards. The price: the estimate aims elsewhere, here the rare action that brings 7 gets less
+#   than its due.
 #
 # ### From here to the loss
 #
-# A completion is a chain of tokens, and its log-prob is the sum of its tokens' log-probs. So the
+# From here on $\theta$ is all the weights of the model, $x_t$ the t-th token of a completion, and $\pi_\theta(x_t)$
+# its probability after the prompt and the tokens before it. The derivation stays as it is, and autograd carries the
+# gradient from the logits on to the weights. The log-prob of a completion is the sum of its tokens' log-probs. So the
 # gradient for a whole completion is $\sum_t (r - b)\,\nabla\log\pi_\theta(x_t)$: every token is
-# pushed by what the completion brought. What GRPO calls the **advantage** $A$ is the $r - b$ of this part,
-# scaled.
+# pushed by what the completion brought. What GRPO calls the **advantage** $A$ is this $r - b$ with the group's mean as
+# $b$, usually divided by the group's standard deviation.
 #
-# An optimizer wants no gradient from us but a number to differentiate. Any number with this gradient
-# will do, even if its value means nothing; such a stand-in is called a **surrogate**. The plainest one is
+# In PyTorch one writes a number, and autograd differentiates it. Any number with this gradient
+# will do, even if its value means nothing; such a stand-in is called a **surrogate**. In it $A$ is a constant, and
+# since optimizers minimise, the loss will be *minus* the surrogate. The plainest one is
 # $A \log\pi_\theta(x_t)$. GRPO takes another: $A\,\pi_\theta(x_t) / \pi_{\mathrm{old}}(x_t)$, where
 # $\pi_{\mathrm{old}}(x_t)$ is the probability with which the token *was* sampled, a constant. This
 # quotient is the **importance ratio**, "ratio" for short. On fresh samples it is 1, and its gradient is
 # $\nabla\pi/\pi_{\mathrm{old}} = \nabla\log\pi$: the same push. On samples of an earlier policy it is not
-# 1, and weighs each token by how much more or less likely it has become. Part 4 is about that case.
+# 1, and its gradient is the ratio times $\nabla\log\pi$: a token that has become twice as likely counts double. Part 4 is about that case.
 #
 # ## 1. Advantages
 #
 # $$A_i = \frac{r_i - \mathrm{mean}(\text{group of } i)}{\mathrm{std}(\text{group of } i) + \mathrm{eps}}$$
 #
 # (Shao et al. 2024, *DeepSeekMath*, section 4.1.2, there without eps.) The group's own mean takes the
-# place of the value network that PPO trains to predict rewards: it says what was to be expected of this
+# place of the second network that PPO, an older method, trains to predict rewards: it says what was to be expected of this
 # prompt.
 #
 # ### Exercise 1: `group_advantages` (10 points, medium, 20 minutes)
