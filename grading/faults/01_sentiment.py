@@ -231,6 +231,12 @@ replace("return bool", "return not bool")
 # %% ex2b equivalent: `.*0.01.*` LtE
 # No test comes near the tolerance.
 
+# %% ex2b equivalent: `0.01` 0.0105
+# No test comes near the tolerance.
+
+# %% ex2b equivalent: `0.0001` 0.000105
+# An epsilon is left to the student.
+
 # %% ex2b equivalent: .*0.0001` Sub
 # An epsilon is left to the student, and this one is as small.
 
