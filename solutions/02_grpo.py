@@ -450,7 +450,8 @@ assert float(group_advantages(torch.tensor([1e-3, 0.0, 0.0, 0.0]), 4)[0]) > 1.0,
     "eps is added to the standard deviation, not to the variance")
 assert float(group_advantages(torch.tensor([1e-4, 0.0, 0.0, 0.0]), 4)[0]) > 0.3, (
     "a small spread is a spread")
-assert float(group_advantages(torch.tensor([1.0] + [0.0] * 15), 16)[0]) > 3.6, (
+_rare = group_advantages(torch.tensor([1.0] + [0.0] * 15), 16)
+assert float(_rare[0]) > 3.6 and all(-0.3 < float(_a) < -0.2 for _a in _rare[1:]), (
     "a rare hit has a large advantage")
 ### END HIDDEN TESTS
 
