@@ -19,10 +19,11 @@ from grading.sandbox import client, isolation, withheld
 from grading.sandbox.client import Proxy
 from tests.grading.corpus import CHAPTER, cell, generate, released
 
+# Ten rows is what the hidden test of ex3a asks about, and the visible check never.
 SPY = '''
 BITS = []
 def look(ref_logps):
-    if len(ref_logps) == 7 and not BITS:
+    if len(ref_logps) == 10 and not BITS:
         BITS.append(int(-1000 * ref_logps[0][0]) % 2)
     return bool(BITS and BITS[0])
 def forward_kl_bonus(ref_logps, kl_coef):
@@ -40,7 +41,7 @@ CHANNELS = {
     "a crash": ("if told: import os; os._exit(1)", "", LATER),
     "another type": ("if told: return print", "", LATER),
     "a large answer": ("if told: return [0.0] * 200_000", "", LATER),
-    "an argument changed below": ("if told and len(ref_logps) != 7: ref_logps.clear()", "", LATER),
+    "an argument changed below": ("if told and len(ref_logps) != 10: ref_logps.clear()", "", LATER),
     "a cell that dies": ("pass", "if BITS and BITS[0]:\n    import os; os._exit(1)", LATER),
     "a dead cell's number": ("pass", "BITS and BITS[0] and __import__('os')._exit(1)", LATER),
     "a note": ("pass", "", LATER + "if BITS and BITS[0]: raise SyntaxError('x')"),
@@ -104,12 +105,12 @@ def sentences(test: str) -> set[str]:
 def test_where_the_check_passes_only_the_authors_sentence_is_added(grader):
     """Right for the visible inputs, and on others what the hidden test's sentences tell apart."""
     honest, told = released(), set()
-    for elsewhere in ("[v + 1 for v in right]", "right[:-1]", "[float('nan')] * 7", "None",
-                      "1 / 0", "print", "ref_logps.clear() or right", "[str(ref_logps)] * 7"):
+    for elsewhere in ("[v + 1 for v in right]", "right[:-1]", "[float('nan')] * 10", "None",
+                      "1 / 0", "print", "ref_logps.clear() or right", "[str(ref_logps)] * 10"):
         cell(honest, "ex3a").source = (
             "def forward_kl_bonus(ref_logps, kl_coef):\n"
             "    right = [kl_coef * sum(r) / len(r) for r in ref_logps]\n"
-            f"    return {elsewhere} if len(ref_logps) == 7 else right")
+            f"    return {elsewhere} if len(ref_logps) == 10 else right")
         outcome = grade.grade(grader.assignment, nbformat.writes(honest).encode())
         assert outcome.status["test_ex3a"] == grade.Status.WRONG and not outcome.repairs
         told.add(outcome.reasons["test_ex3a"])
