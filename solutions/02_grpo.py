@@ -55,29 +55,11 @@ dice = torch.Generator().manual_seed(0)
 print(preflight.report("02_grpo"))
 
 # %% [markdown]
-# ## The words and the symbols
+# ## The words
 #
 # A step samples **completions** for some prompts, G for each: a **group**. The shapes are the
 # same all through the chapter: B completions in all (a flat list of draws or rewards has the length N), T tokens,
-# V entries in the vocabulary. What you write, what TRL calls it, and what TRL 1.16 does unless
-# told otherwise (a table to come back to: each part explains its own symbols, and nothing before
-# part 1 needs it):
-#
-# | symbol | code | TRL option | default |
-# |---|---|---|---|
-# | $G$ | `num_generations` | `num_generations` | `8` |
-# | $A_i$ scaled by | `scale` | `scale_rewards` | `"group"` |
-# | $\epsilon_\mathrm{low}$ | `epsilon_low` | `epsilon` | `0.2` |
-# | $\epsilon_\mathrm{high}$ | `epsilon_high` | `epsilon_high` | `None` (same as low) |
-# | $\beta$ | `beta` | `beta` | `0.0` |
-# | $k_3 \cdot \rho$ or $k_3$ | `use_bias_correction_kl` | `use_bias_correction_kl` | `True` |
-# | aggregation | `loss_type` | `loss_type` | `"dapo"` |
-# | $L_\mathrm{max}$ | `max_completion_length` | `max_completion_length` | `512` |
-# | updates per batch | 1 | `num_iterations` | `1` |
-# | sampling temperature | 1 | `temperature` | `1.0` |
-# | learning rate | `learning_rate` | `learning_rate` | `1e-06` |
-#
-# These defaults have moved between releases, so set what matters to you by name.
+# V entries in the vocabulary.
 #
 # ## 0. Where the gradient comes from
 #
@@ -328,9 +310,9 @@ plots.show(plots.panels({
     | {"exact gradient": (range(1, 7), EXACT)}}, style="o", xscale="linear",
     alt="Left: without a baseline the noise is "
     f"{NOISE['none'][1] / NOISE['others'][1]:.0f} times that of leave-one-out "
-    "at G = 4; group mean and leave-one-out have the same but for chance. Right: no baseline "
-    "and leave-one-out meet the exact gradient, the group mean is "
-    f"{SHRINK['mean']:.2f} times it, and over the spread it points "
+    "at G = 4; group mean and leave-one-out have the same but for chance. "
+    "Right: no baseline and leave-one-out meet the exact gradient, the group "
+    f"mean is {SHRINK['mean']:.2f} times it, and over the spread it points "
     f"{ANGLE['spread']:.0f} degrees off."))
 for kind, name in NAMES.items():
     print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length "
@@ -367,6 +349,27 @@ for kind, name in NAMES.items():
 # quotient is the **importance ratio**, "ratio" for short. On fresh samples it is 1, and its gradient is
 # $\nabla\pi/\pi_{\mathrm{old}} = \nabla\log\pi$: the same push. On samples of an earlier policy it is not
 # 1, and its gradient is the ratio times $\nabla\log\pi$: a token that has become twice as likely counts double. Part 4 is about that case.
+#
+# ### What TRL calls it
+#
+# To come back to: what you will write, what TRL calls it, and what TRL 1.16 does unless told otherwise. Each part
+# explains its own symbols.
+#
+# | symbol | code | TRL option | default |
+# |---|---|---|---|
+# | $G$ | `num_generations` | `num_generations` | `8` |
+# | $A_i$ scaled by | `scale` | `scale_rewards` | `"group"` |
+# | $\epsilon_\mathrm{low}$ | `epsilon_low` | `epsilon` | `0.2` |
+# | $\epsilon_\mathrm{high}$ | `epsilon_high` | `epsilon_high` | `None` (same as low) |
+# | $\beta$ | `beta` | `beta` | `0.0` |
+# | $k_3 \cdot \rho$ or $k_3$ | `use_bias_correction_kl` | `use_bias_correction_kl` | `True` |
+# | aggregation | `loss_type` | `loss_type` | `"dapo"` |
+# | $L_\mathrm{max}$ | `max_completion_length` | `max_completion_length` | `512` |
+# | updates per batch | 1 | `num_iterations` | `1` |
+# | sampling temperature | 1 | `temperature` | `1.0` |
+# | learning rate | `learning_rate` | `learning_rate` | `1e-06` |
+#
+# These defaults have moved between releases, so set what matters to you by name.
 #
 # ## 1. Advantages
 #

@@ -548,7 +548,7 @@ if not is_autograding():
 # ### What two cores can measure
 #
 # Reasons are good, curves are better. Below, chapter 1's run (the tiny review policy, the star score, no KL term,
-# 30 steps) with **one setting changed at a time**: 2 cores, AMD EPYC, made by `python -m benchmarks.settings`, kept in
+# 30 steps) with **one setting changed at a time**: 2 cores, Intel Xeon, made by `python -m benchmarks.settings`, kept in
 # `lib/settings_sweep.json`. Thin lines are seeds, the thick one is their mean; a picture's title says how many there are. Score and KL are of held-out prompts at temperature 1. What holds here is true of this model and this reward;
 # what carries over is the *kind* of effect. Predict, then look.
 #
@@ -1521,7 +1521,7 @@ if not is_autograding():
 # | | question 3 | | | | | 8 |
 #
 # 7c to 7e ask for 7b as well. "Plain score" is chapter 1's reward, the expected stars: it hacks. The
-# figures are of the grader's seed on two cores of an AMD EPYC; on three seeds our answer stays above each
+# figures are of the grader's seed on two cores of an Intel Xeon; on three seeds our answer stays above each
 # goal by 0.16 or more.
 #
 # A reward that raises an error, hangs, gives NaN at step 20 or counts its calls trains nothing: it loses the
