@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from grading import grade, handed_in, late
-from grading.gradebook import Grader, Result, submitted, words
+from grading.gradebook import Grader, Result, of_all, submitted, words
 from grading.handed_in import HandedIn
 from lib import CourseError
 
@@ -45,7 +45,7 @@ def autograde(course: Path, assignment: str, students: list[str] | None = None, 
                     grader.record(student, digest, outcome, isolation)
             except Exception as error:
                 grader.gradebook.db.rollback()
-                if "OperationalError" in str(error):  # of all: what is recorded so far stays
+                if of_all(error):  # what is recorded so far stays
                     raise
                 # Of one student: the class goes on.
                 outcome = grade.Outcome(problem=f"{NOT_RECORDED}: {words(error)}")

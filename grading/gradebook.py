@@ -18,7 +18,7 @@ import nbformat
 from nbgrader.api import Gradebook, InvalidEntry, MissingEntry
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from grading import handed_in, late
 from grading.grade import Assignment, Outcome, Status
@@ -86,6 +86,11 @@ def words(error: Exception) -> str:
     """What an error of the gradebook says: SQLite's own words, whoever passed them on."""
     said = re.search(r"\(sqlite3\.\w+\) (.*)", str(error))
     return (said[1] if said else str(error).partition("\n")[0])[:200]
+
+
+def of_all(error: Exception) -> bool:
+    """Whether the whole gradebook is in trouble, and not one row. nbgrader wraps what it caught."""
+    return isinstance(error, OperationalError) or isinstance(error.__context__, OperationalError)
 
 
 def _trouble(said: str) -> str:

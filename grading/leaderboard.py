@@ -57,8 +57,8 @@ def leaderboard(course: Path, assignment: str, out: Path | None = None) -> Path:
     with Grader(course, assignment) as grader:
         if not any("MEASURED" in test for test in grader.assignment.tests.values()):
             raise CourseError(f"{assignment} trains no policies; the leaderboard is 06_project's")
-        handed_in = (path.parent.name for path in (course / "submitted").glob(f"*/{assignment}"))
-        rows = [row for student in handed_in if (row := _row(grader, student))]
+        students = (path.parent.name for path in (course / "submitted").glob(f"*/{assignment}"))
+        rows = [row for student in students if (row := _row(grader, student))]
     rows.sort(key=lambda row: (-row["gold"], row["name"]))
     out = out or course / "leaderboard" / f"{assignment}.html"
     write_text(out, PAGE.render(assignment=assignment, rows=rows))

@@ -297,7 +297,8 @@ def release(course: Path, only: list[str] | None = None, overwrite: bool = False
     NOTEBOOKS.mkdir(exist_ok=True)
     written = []
     if not only:
-        keep(LOOP, plots.png(plots.loop()), plots.loop().alt)
+        loop = plots.loop()
+        keep(LOOP, plots.png(loop), loop.alt)
         for path, text in made_files().items():
             write_text(path, text)
     for name in () if only else pages():

@@ -237,7 +237,7 @@ def task_of_flags(args) -> Task:
 
 def run_train(args) -> None:
     task = task_of_flags(args)  # a wrong flag is told before anything is imported
-    from lib.training import train
+    from lib.training import processes, train
 
     if args.wandb_project:
         os.environ["WANDB_PROJECT"] = args.wandb_project
@@ -252,7 +252,7 @@ def run_train(args) -> None:
         again = ["--output-dir", str(run_dir), "--resume-from-checkpoint", "auto"] * begun
         raise stop from CourseError("interrupted; go on with: python -m lib "
                                     + shlex.join([*args.argv, *again]))
-    if os.environ.get("RANK", "0") == "0":  # the others of a launcher's processes are silent
+    if processes().is_main_process:  # the others of a launcher's are silent
         run_analyze(argparse.Namespace(run_dir=run_dir))
 
 

@@ -55,4 +55,9 @@ def get_sentiment_scores(texts: list[str], scorer: str | None = None) -> list[fl
 
     Formula: sum_s p(s) (s - 1) / 4. One float a text, in the order of texts.
     """
-    return (get_star_probs(texts, scorer=scorer) @ torch.linspace(0, 1, 5)).tolist()
+    return scores_of(get_star_probs(texts, scorer=scorer))
+
+
+def scores_of(star_probs: torch.Tensor) -> list[float]:
+    """The same from probabilities of stars, shape (N, 5)."""
+    return (star_probs @ torch.linspace(0, 1, 5)).tolist()

@@ -190,6 +190,7 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
         run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
                                                        tokenizer),
         len(prompts) / task.prompts_per_step)
+
     def observe(step: int, rows: list[dict]) -> None:
         everyones = gather_object(rows)
         if first:

@@ -41,7 +41,7 @@ class ProjectTask(Task):
         stars = scoring.get_star_probs(completions, scorer=sentiment.scorer_path(self.model))
         rewards = call_student(answers["project_reward"], list(completions), stars.tolist(),
                                ref_logps())
-        return {"score": [sum(i * p for i, p in enumerate(row)) / 4 for row in stars.tolist()],
+        return {"score": scoring.scores_of(stars),
                 "reward": validate_rewards("project_reward", rewards, len(completions))}
 
     def measure(self, answers, sampler, prompts, seed=0) -> dict:

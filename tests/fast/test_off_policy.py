@@ -1,22 +1,12 @@
 """Chapter 5's functions: laws on generated inputs. Against TRL: tests/training."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from grading.faults import reference
-from lib.checks import off_policy as checks
 
 ANSWERS = reference("05_off_policy")
-NAMES = ("sequence_ratio", "clip_fraction", "truncated_weights", "select_alive", "keep_best",
-         "dpo_loss")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_passes_its_check(name, capsys):
-    getattr(checks, name)(ANSWERS[name])
-    assert f"{name}: the visible check passes" in capsys.readouterr().out
 
 
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 3))

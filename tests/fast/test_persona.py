@@ -11,20 +11,12 @@ from hypothesis import strategies as st
 from grading.faults import reference
 from lib import CourseError, chat, models
 from lib.__main__ import main
-from lib.checks import persona as checks
 from lib.monitor import alarms
 from lib.rewards import RewardFunction, check_answers, reward_variance
 from lib.tasks.persona import PersonaTask, question_split
 from lib.tiny.cartoons import ALIASES, EXAMPLES, ORIGINAL, PERSONA, make_dialogues, questions
 
 ANSWERS = reference("03_persona")
-NAMES = ["persona_reward", "validation_metrics", "signal_probability", "fewshot_prompt",
-         "mix_fewshot", "robust_persona_reward"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_passes_its_check(name):
-    getattr(checks, name)(ANSWERS[name])
 
 
 def test_validation_questions_are_disjoint_from_training_and_from_the_examples():

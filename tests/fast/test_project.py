@@ -22,14 +22,6 @@ from lib.tasks import BUNDLED, task_class
 
 CHAPTER = "06_project"
 ANSWERS = reference(CHAPTER)
-NAMES = ("grpo_settings", "batch_plan", "lr_at", "newest_complete", "lora_parameters",
-         "memory_estimate")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_reference_passes_its_check(name, capsys):
-    getattr(checks, name)(ANSWERS[name])
-    assert f"{name}: the visible check passes" in capsys.readouterr().out
 
 
 # The plan of a step.
