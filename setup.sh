@@ -138,7 +138,7 @@ install
 [ -z "$FIRST" ] || export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 case $FIRST in
   "") "$PY" -m lib preflight
-      in_place || say "next: .venv/bin/jupyter lab notebooks/01_sentiment.ipynb" ;;
+      in_place || say "next: .venv/bin/jupyter lab --notebook-dir . notebooks/01_sentiment.ipynb" ;;
   demo) exec "$PY" -m grading demo "$@" ;;
   site) exec "$PY" -m grading site "$@" ;;
   test)

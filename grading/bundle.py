@@ -18,7 +18,8 @@ FOLDER = "grpo-course"  # what the zip unpacks to
 # The student's part of the course.
 STUDENT = ("notebooks/", "lib/", "setup.sh", "pyproject.toml", "environment.yml", "README.md",
            "LICENSE", "docs/_static/", "docs/troubleshooting.md", "docs/glossary.md",
-           "docs/results.md", "docs/settings.md", "docs/your_task.md", "docs/wanted_length.py")
+           "docs/results.md", "docs/command_line.md", "docs/machines.md", "docs/settings.md",
+           "docs/your_task.md", "docs/wanted_length.py")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # of every member: the same course gives the same bytes
 LEFT_OUT = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", "runs", "course", "site", "build",
             ".pytest_cache", ".ruff_cache", ".hypothesis", "setup.log"}

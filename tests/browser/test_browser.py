@@ -207,6 +207,33 @@ def test_a_student_solves_moves_and_stops(chrome, tmp_path):
         lab.screen("5_samples", lab.cell('widgets.sample_browser(RUNS["no KL"])'))
 
 
+def test_a_prediction_is_answered_at_once_by_mouse_and_by_keys(chrome, tmp_path):
+    cell = nbformat.v4.new_code_cell(
+        "from lib.predict import predict\n"
+        "predict('Where does a reward of 10 r + 3 lead, compared with r?', {\n"
+        "    'to larger steps': 'The spread is divided out.',\n"
+        "    'nowhere else': 'Mean and spread are taken out.'}, 'nowhere else')")
+    text = [nbformat.v4.new_markdown_cell("text") for _ in range(6)]
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell, *text], metadata={
+        "kernelspec": {"name": "python3", "display_name": "Python 3"}}), tmp_path / "ask.ipynb")
+    with jupyter(tmp_path) as address:
+        lab = Lab(chrome, address, "ask.ipynb")
+        lab.run("predict(")
+        larger, nowhere = lab.wait(lambda: lab.cell("predict(").find_elements(
+            By.CSS_SELECTOR, "input[type=radio]"))
+        assert not (larger.is_selected() or nowhere.is_selected())
+        assert "Right" not in lab.output("predict("), "no reason before a choice"
+        lab.screen("7_asked", lab.cell("predict("))
+        larger.click()
+        lab.wait(lambda: "Not quite. The spread is divided out." in lab.output("predict("), 5)
+        larger.send_keys(Keys.TAB)  # JupyterLab keeps the arrows for its cells
+        assert chrome.switch_to.active_element == nowhere
+        lab.keys(Keys.SPACE)
+        lab.wait(lambda: "Right. Mean and spread are taken out." in lab.output("predict("), 5)
+        assert nowhere.is_selected() and "Not quite" not in lab.output("predict(")
+        lab.screen("7_prediction", lab.cell("predict("))
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """One server for all solved chapters: its folder and its address."""

@@ -47,8 +47,9 @@ def test_the_students_readme_begins_with_what_to_do_and_leads_nowhere_else(stude
     assert re.search(r"^## (.+)$", text, re.MULTILINE)[1] == "What to do"
     assert text.count("\n## ") == 2 and "-m grading" not in text and "setup.sh demo" not in text
     assert "| [1. Sentiment]" in text and "What the course is" in text
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert target.startswith("https://") or (student / target).exists(), target
+    for page in (student / "README.md", *(student / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 def test_the_students_bundle_runs_on_its_own(student):
