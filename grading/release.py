@@ -29,6 +29,7 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from grading import CONFIG, NOTEBOOKS, ROOT, SOLUTIONS, chapters
+from grading.loop import loop
 from lib import CourseError, plots
 from lib.__main__ import plain
 from lib.files import atomic, write_text
@@ -120,7 +121,7 @@ def links(name: str) -> str:
 def loop_picture() -> str:
     """The loop as Markdown that needs no file: every front end shows it before anything has run."""
     data = base64.b64encode(LOOP.read_bytes()).decode()
-    return f"![{plots.loop().alt}](data:image/png;base64,{data})"
+    return f"![{loop().alt}](data:image/png;base64,{data})"
 
 
 def first_cells(name: str) -> list[nbformat.NotebookNode]:
@@ -297,8 +298,8 @@ def release(course: Path, only: list[str] | None = None, overwrite: bool = False
     NOTEBOOKS.mkdir(exist_ok=True)
     written = []
     if not only:
-        loop = plots.loop()
-        keep(LOOP, plots.png(loop), loop.alt)
+        picture = loop()
+        keep(LOOP, plots.png(picture), picture.alt)
         for path, text in made_files().items():
             write_text(path, text)
     for name in () if only else pages():

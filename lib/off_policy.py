@@ -193,16 +193,22 @@ def mismatch(student: Mapping[str, Callable], *, level: str | None, temperature:
     return rows
 
 
+def strict(seed: int) -> Learner:
+    """A learner with a strict yes-or-no reward: more than 0.95 for five stars. Many groups tie."""
+    learner = Learner(seed)
+    learner.reward = lambda texts: (five_stars(texts) > 0.95).float()
+    return learner
+
+
 def budget(student: Mapping[str, Callable], *, dynamic: bool, seed: int = 0,
            tokens: int = 20_000) -> list[dict]:
-    """A strict yes-or-no reward, until so many tokens are generated; a row every second update,
-    and one at the end.
+    """The ``strict`` reward, until so many tokens are generated; a row every second update, and one
+    at the end.
 
     dynamic: go on sampling until ``select_alive`` has found PROMPTS groups that are not tied.
     Without it every batch of PROMPTS groups is an update, tied groups and all.
     """
-    learner, rows, spent, steps = Learner(seed), [], 0, 0
-    learner.reward = lambda texts: (five_stars(texts) > 0.95).float()
+    learner, rows, spent, steps = strict(seed), [], 0, 0
     while spent < tokens:
         rewards, parts = torch.zeros(0), []
         while True:

@@ -94,6 +94,30 @@ def show(figure: Figure) -> None:
     display(image(figure), raw=True)
 
 
+def _panelled(content: dict[tuple[str, str, str], dict], columns: int | None = None):
+    """A figure and its axes, one for each (title, x label, y label), with their texts."""
+    columns = columns or min(len(content), 3)
+    figure, axes = _figure(columns, -(-len(content) // columns), {1: 6, 2: 4.2}.get(columns, 3.2))
+    for axis, (title, xlabel, ylabel) in zip(axes, content, strict=False):
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    for axis in axes[len(content):]:
+        axis.set_axis_off()
+    return figure, axes[:len(content)]
+
+
+def _explained(figure: Figure, axes, alt: str) -> Figure:
+    """The figure with its alternative text and its legend: below, where one explains all panels."""
+    figure.alt = alt
+    legends = [axis.get_legend_handles_labels() for axis in axes]
+    longest = max(legends, key=lambda legend: len(legend[1]))
+    if len(axes) > 1 and all(longest[1][:len(names)] == names for _, names in legends):
+        figure.legend(*longest, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    else:
+        for axis in axes:
+            axis.legend(fontsize=8, framealpha=0.5)
+    return figure
+
+
 def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = "-",
            columns: int | None = None, xscale: str = "linear",
            names: list[str] | None = None) -> Figure:
@@ -103,9 +127,8 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
     "o-" both. columns: panels a row, default three at most. names: of the values 0, 1, ... on the y
     axis. Curves that are called like runs of other pictures look as they do there.
     """
-    columns = columns or min(len(content), 3)
-    figure, axes = _figure(columns, -(-len(content) // columns), {1: 6, 2: 4.2}.get(columns, 3.2))
-    for axis, ((title, xlabel, ylabel), curves) in zip(axes, content.items(), strict=False):
+    figure, axes = _panelled(content, columns)
+    for axis, curves in zip(axes, content.values(), strict=True):
         axis.set_xscale(xscale)
         drawn = {*map(_key, curves)} <= {"base", *_NUMBERS}
         looks = run_styles(curves) if drawn else {n: _style(i) for i, n in enumerate(curves)}
@@ -114,20 +137,46 @@ def panels(content: dict[tuple[str, str, str], dict], *, alt: str, style: str = 
                                   "-": {"marker": ""}}[style]
             axis.plot(np.asarray(x), [float(v) for v in y], label=name,
                       markersize=max(9 - 2 * i, 4), **look)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if names:
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.invert_yaxis()
-    for axis in axes[len(content):]:
-        axis.set_axis_off()
-    if len(content) > 1 and len({tuple(curves) for curves in content.values()}) == 1:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
-                      fontsize=8, frameon=False)
-    else:
-        for axis in axes[:len(content)]:
-            axis.legend(fontsize=8, framealpha=0.5)
-    figure.alt = alt
-    return figure
+    return _explained(figure, axes, alt)
+
+
+def seeds(content: dict[tuple[str, str, str], dict], *, alt: str, xscale: str = "linear",
+          log: Iterable[str] = (), title: str = "") -> Figure:
+    """Curves of several seeds: {(title, x label, y label): {name: (x, rows)}}, a row a seed.
+
+    Each seed is a thin line, their mean a bold one of the same colour. x: of all seeds, or a row a
+    seed too. log: the titles of panels whose y axis is logarithmic above 1. title: of the figure.
+    """
+    figure, axes = _panelled(content)
+    for axis, (label, *_), curves in zip(axes, content, content.values(), strict=True):
+        axis.set_xscale(xscale)
+        ys = [y for _, rows in curves.values() for row in rows for y in row]
+        for i, (name, (x, rows)) in enumerate(curves.items()):
+            look = (BASE if name == "base" else _style(i)) | {"linestyle": "-"}
+            xs = x if np.ndim(x[0]) else [x] * len(rows)
+            for at, row in zip(xs, rows, strict=True) if len(rows) > 1 else ():
+                axis.plot(at, row, **look | {"marker": ""}, linewidth=0.7, alpha=0.5)
+            axis.plot(_mean(xs), _mean(rows), **look, linewidth=2.2, markersize=4, label=name)
+        if len({*map(tuple, xs)}) == 1 and len(xs[0]) < 9:  # few places, of all: each is named
+            axis.set_xticks(xs[0], [f"{at:g}" for at in xs[0]])
+            axis.minorticks_off()
+        if label in log:
+            axis.set_yscale("symlog", linthresh=1)
+            axis.set_ylim(-0.03, max(1.5, axis.get_ylim()[1]))
+            axis.yaxis.set_major_formatter("{x:g}")
+        elif min(ys) >= 0 and 0.5 < max(ys) <= 1:  # shares: the whole scale
+            axis.set_ylim(-0.03, 1.05)
+    if title:
+        figure.suptitle(title)
+    return _explained(figure, axes, alt)
+
+
+def _mean(rows) -> list[float]:
+    """The mean at each place that all rows have."""
+    return [float(np.mean(at)) for at in zip(*rows, strict=False)]
 
 
 def score_histogram(scores: dict[str, list[float]]) -> Figure:
@@ -238,17 +287,14 @@ def hacking(proxy: list[dict], names: dict[str, str], fired: dict[str, int | Non
 
 def signal(rates: dict[str, float], size: int, probability) -> Figure:
     """Chance that a group is not tied by its size, for each named base rate; size is marked."""
-    sizes = list(range(2, 65))
-    figure, (axis,) = _figure(width=6)
-    for i, (name, rate) in enumerate(rates.items()):
-        axis.plot(sizes, [probability(rate, g) for g in sizes], label=name,
-                  **_style(i) | {"marker": ""})
-        axis.plot(size, probability(rate, size), **_style(i), markersize=9)
-    axis.set(title="Which groups teach anything", xlabel="group size G", ylim=(-0.03, 1.03),
-             ylabel="share of groups with a spread")
-    axis.legend(fontsize=8)
-    figure.alt = f"Share of groups with unequal rewards at G = {size}: " + "; ".join(
-        f"{name}: {probability(rate, size):.2f}" for name, rate in rates.items())
+    sizes = range(2, 65)
+    figure = panels({("Which groups teach anything", "group size G",
+                      "share of groups with a spread"): {
+        name: (sizes, [probability(rate, g) for g in sizes]) for name, rate in rates.items()}},
+        alt=f"Share of groups with unequal rewards at G = {size}: " + "; ".join(
+            f"{name}: {probability(rate, size):.2f}" for name, rate in rates.items()))
+    figure.axes[0].axvline(size, color="grey", linestyle="--", linewidth=0.8)
+    figure.axes[0].set_ylim(-0.03, 1.03)
     return figure
 
 
@@ -270,20 +316,19 @@ def tilted(scores: list[float], weights: list[float], beta: float) -> Figure:
 
 def advantage_shaping(scores: list[float], shaped: dict[str, list[float]]) -> Figure:
     """Group-normalised advantages of one group under each named shaping of its scores."""
-    figure, (axis,) = _figure(width=6)
     order = np.argsort(scores)
-    for i, (name, values) in enumerate(shaped.items()):
-        values = np.asarray(values, dtype=float)
-        advantage = (values - values.mean()) / (values.std(ddof=1) + 1e-4)
-        axis.plot(np.asarray(scores)[order], advantage[order], markersize=10 - 3 * i, label=name,
-                  **_style(i) | {"linestyle": "-"})
-    axis.axhline(0, color="grey", linewidth=0.8)
-    axis.set(title="What the policy is pushed by", xlabel="score", ylabel="advantage")
-    axis.legend()
-    figure.alt = ("Advantage against score for one group of completions. Linear shapings lie on "
-                  "one line; the exponential one rewards the best completion more and tells "
-                  "the poor ones apart less.")
-    return figure
+
+    def advantages(values):
+        values = np.asarray(values, dtype=float)[order]
+        return (values - values.mean()) / (values.std(ddof=1) + 1e-4)
+
+    return panels(
+        {("What the policy is pushed by", "score", "advantage"): {
+            name: (np.asarray(scores)[order], advantages(values))
+            for name, values in shaped.items()}}, style="o-",
+        alt="Advantage against score for one group of completions. Linear shapings lie on one "
+            "line; the exponential one rewards the best completion more and tells the poor ones "
+            "apart less.")
 
 
 def frontier(points: dict[str, dict], line: Iterable[str] = ()) -> Figure:
@@ -375,84 +420,3 @@ def detectors(points: dict[str, dict], task: type[Task]) -> Figure:
     labels = {key: task.all_metrics()[key].label for key in task.detectors}
     return bars({name: {label: metrics[key] for key, label in labels.items()}
                  for name, metrics in points.items()}, "Detectors by policy.")
-
-
-def seeds(content: dict[tuple[str, str, str], dict], *, alt: str, xscale: str = "linear"
-          ) -> Figure:
-    """Curves of several seeds: {(title, x label, y label): {name: (x, rows)}}, a row a seed.
-
-    Each seed is a thin line, their mean a bold one.
-    """
-    figure, axes = _figure(len(content), width={1: 6, 2: 4.2}.get(len(content), 3.2))
-    for axis, ((title, xlabel, ylabel), curves) in zip(axes, content.items(), strict=True):
-        for i, (name, (x, rows)) in enumerate(curves.items()):
-            look = (BASE if name == "base" else _style(i)) | {"linestyle": "-"}
-            for row in rows if len(rows) > 1 else ():
-                axis.plot(x, row, **look | {"marker": ""}, linewidth=0.7, alpha=0.5)
-            axis.plot(x, np.mean(rows, axis=0), **look, linewidth=2.2, markersize=4, label=name)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale)
-        if len(x) < 9:  # few places: each is named
-            axis.set_xticks(x, x)
-            axis.minorticks_off()
-        if max(np.max(rows) for _, rows in curves.values()) <= 1:
-            axis.set_ylim(-0.03, 1.05)
-        axis.legend(fontsize=8, framealpha=0.5)
-    figure.alt = alt
-    return figure
-
-
-def two_fits(x, target, fits: dict[str, object]) -> Figure:
-    """A two-mode target density on the grid x and the fits to it, by name."""
-    figure, (axis,) = _figure(width=6)
-    axis.fill_between(x, target, color="lightgrey", label="target P, two modes")
-    for i, (name, density) in enumerate(fits.items()):
-        axis.plot(x, density, label=name, **_style(i) | {"marker": ""})
-    axis.set(title="One Gaussian, two modes", xlabel="x",
-             ylabel="probability of a grid cell")
-    axis.legend(fontsize=8)
-    figure.alt = ("A density with two modes and single Gaussians fitted to it: minimising "
-                  "KL(P||Q) covers both modes with a wide bell, minimising KL(Q||P) sits on one.")
-    return figure
-
-
-# A group as chapter 1's base policy might write it, with its scores: what ``loop`` shows.
-GROUP = {"wonderful from start to end.": 0.98, "fine, but far too long.": 0.52,
-         "dull. I left early.": 0.11, "good, and the music too.": 0.83}
-
-
-def loop() -> Figure:
-    """One step of GRPO: a prompt, G completions, their rewards and advantages, the update."""
-    rewards = np.array(list(GROUP.values()))
-    advantages = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
-    figure = Figure(figsize=(9, 2.9), layout="constrained")
-    axis = figure.subplots()
-    axis.set(xlim=(0, 100), ylim=(-1.7, 4.6))
-    axis.set_axis_off()
-    frame = {"boxstyle": "round,pad=0.5", "facecolor": "#EAF2F8", "edgecolor": COLOURS[0]}
-    for x, heading in ((8, "prompt"), (35, f"G = {len(GROUP)} completions"), (58, "rewards"),
-                       (73, "advantages"), (92, "update")):
-        axis.text(x, 4.1, heading, ha="center", weight="bold", color=COLOURS[0])
-    axis.text(8, 1.5, "Honestly,\nthe film was", ha="center", va="center", bbox=frame)
-    axis.text(92, 1.5, "policy:\nlikelier, or\nless likely", ha="center", va="center", bbox=frame)
-    axis.plot([73, 73], [-0.5, 3.5], color="grey", linewidth=0.8)
-    for i, (text, reward, advantage) in enumerate(zip(GROUP, rewards, advantages, strict=True)):
-        y, colour = 3 - i, COLOURS[2] if advantage > 0 else COLOURS[1]
-        axis.text(35, y, text, ha="center", va="center", bbox=frame | {"boxstyle": "round"})
-        axis.text(58, y, f"{reward:.2f}", ha="center", va="center")
-        axis.barh(y, 4 * advantage, 0.6, left=73, color=colour)
-        axis.text(73 - np.sign(advantage), y, f"{advantage:+.2f}", va="center", color=colour,
-                  ha="right" if advantage > 0 else "left")
-        for start, end in (((15.5, 1.5), (22, y)), ((48.5, y), (54.5, y)), ((61.5, y), (65, y)),
-                           ((80, y), (85, 1.5))):
-            axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "grey"})
-    axis.plot([92, 92, 8], [0.4, -0.9, -0.9], color=COLOURS[0], linewidth=1)
-    axis.annotate("", (8, 0.7), (8, -0.95), arrowprops={"arrowstyle": "->", "color": COLOURS[0]})
-    axis.text(50, -1.5, "the next step samples from the new policy", ha="center", color=COLOURS[0])
-    figure.alt = ("One step of GRPO. From one prompt the policy samples a group of completions; "
-                  "each gets a reward; the advantage is the reward minus the group's mean, over "
-                  "its standard deviation: " + "; ".join(
-                      f"{text[:-1]}: reward {reward:.2f}, advantage {advantage:+.2f}"
-                      for text, reward, advantage in zip(GROUP, rewards, advantages, strict=True))
-                  + ". The update makes completions with a positive advantage likelier and those "
-                  "with a negative one less likely. The next step samples from the new policy.")
-    return figure

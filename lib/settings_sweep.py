@@ -8,8 +8,8 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
+from lib import plots
 from lib.files import read_json
-from lib.plots import COLOURS
 
 RESULTS = Path(__file__).with_name("settings_sweep.json")
 SCORES = {"sentiment": "score", "persona": "musclebob_rate"}  # task -> the metric drawn as score
@@ -38,32 +38,20 @@ def _number(value: str) -> float:
 
 
 def draw(setting: str) -> Figure:
-    """Score and KL by step: a colour a value, a thin line a seed, a thick one their mean."""
-    values, figure = measured(setting), Figure(figsize=(9, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, key, title in zip(axes, ("score", "kl"), (
-            "Persona rate" if setting == "persona" else "Mean score",
-            "KL(pi||ref), nats (log above 1)"), strict=True):
-        for (value, seeds), colour in zip(values.items(), COLOURS, strict=False):
-            for run in seeds.values():
-                axis.plot(run["step"], run[key], color=colour, linewidth=0.8, alpha=0.5)
-            axis.plot(run["step"], [fmean(at) for at in zip(
-                *(run[key] for run in seeds.values()), strict=True)], color=colour,
-                linewidth=2.5, label=value)
-        axis.set(xlabel="step", title=title)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylim(-0.03, 1.03)
-    axes[1].set_yscale("symlog", linthresh=1)
-    axes[1].set_ylim(-0.03, max(1.5, axes[1].get_ylim()[1]))
-    axes[1].yaxis.set_major_formatter("{x:g}")
+    """Score and KL by step: a colour a value, a thin line a seed, a bold one their mean."""
+    values = measured(setting)
     fewest = min(map(len, values.values()))
-    figure.suptitle(f"{TITLES[setting]}; held-out prompts, {fewest} seed{'s' * (fewest > 1)}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    figure.alt = f"{TITLES[setting]}, means over seeds at the end. " + "; ".join(
-        f"{value}: score {_mean(seeds, 'score'):.2f}, KL {_mean(seeds, 'kl'):z.2f}"
-        for value, seeds in values.items())
-    return figure
+    titles = {"score": "Persona rate" if setting == "persona" else "Mean score",
+              "kl": "KL(pi||ref), nats (log above 1)"}
+    return plots.seeds(
+        {(title, "step", ""): {
+            value: ([run["step"] for run in seeds.values()], [run[key] for run in seeds.values()])
+            for value, seeds in values.items()} for key, title in titles.items()},
+        log=[titles["kl"]],
+        title=f"{TITLES[setting]}; held-out prompts, {fewest} seed{'s' * (fewest > 1)}",
+        alt=f"{TITLES[setting]}, means over seeds at the end. " + "; ".join(
+            f"{value}: score {_mean(seeds, 'score'):.2f}, KL {_mean(seeds, 'kl'):z.2f}"
+            for value, seeds in values.items()))
 
 
 def _mean(seeds: dict[str, dict], key: str) -> float:

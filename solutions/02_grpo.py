@@ -38,7 +38,15 @@ import statistics
 
 import torch
 
-from lib import evaluation, is_autograding, models, plots, preflight
+from lib import (
+    evaluation,
+    is_autograding,
+    models,
+    off_policy,
+    plots,
+    preflight,
+    thinking,
+)
 from lib.checks import grpo as checks
 from lib.predict import predict
 from lib.progress import progress
@@ -48,7 +56,7 @@ from lib.tasks import reasoning, sentiment
 from lib.training import experiment
 
 MODEL = "tiny"
-HISTORY = {}  # name -> one row of figures a step, for the plots at the end
+LOOPS = {}  # name -> for each seed a row of figures a step, for the plots at the end
 
 use_scorer(sentiment.scorer_path(MODEL))
 dice = torch.Generator().manual_seed(0)
@@ -307,7 +315,7 @@ plots.show(plots.panels({
         name: (SIZES, NOISE[kind]) for kind, name in NAMES.items()},
     ("Mean of the estimates, G = 4", "action", "gradient of its logit"): {
         name: (range(1, 7), MEANS[kind]) for kind, name in NAMES.items()}
-    | {"exact gradient": (range(1, 7), EXACT)}}, style="o", xscale="linear",
+    | {"exact gradient": (range(1, 7), EXACT)}}, style="o",
     alt="Left: without a baseline the noise is "
     f"{NOISE['none'][1] / NOISE['others'][1]:.0f} times that of leave-one-out "
     "at G = 4; group mean and leave-one-out have the same but for chance. "
@@ -316,8 +324,8 @@ plots.show(plots.panels({
     f"{ANGLE['spread']:.0f} degrees off."))
 for kind, name in NAMES.items():
     print(f"{name:>22}: {SHRINK[kind]:.2f} of the exact gradient's length "
-          f"along it, {ANGLE[kind]:.0f} degrees off, "
-          f"noise {NOISE[kind][1]:.1f}")
+          f"along it, {MEANS[kind][5] / EXACT[5]:.2f} of its push on action 6, "
+          f"{ANGLE[kind]:.0f} degrees off, noise {NOISE[kind][1]:.1f}")
 
 # %% [markdown]
 # - **No baseline** is unbiased, and the noisiest by far: the common 3 in all rewards is pushed around.
@@ -557,7 +565,8 @@ plots.show(plots.panels({
             sizes, [honest.abs().mean()] * len(sizes))},
 }, style="o-", xscale="log", alt="Noise of 0.001 already gives tied groups "
     f"advantages of typical size {noisy[4].abs().mean():.2f}, nearly as large "
-    "as real differences do, although their mean is 0."))
+    f"as real differences do ({honest.abs().mean():.2f}), although their mean "
+    f"is {noisy[4][:, 0].mean():z.2f}."))
 
 # %% [markdown]
 # The division blows the noise up: rewards that differ by a thousandth push the policy almost as
@@ -931,16 +940,23 @@ def show_estimators():
     def slope(value):
         return torch.autograd.grad(value, logits, retain_graph=True)[0]
 
+    slopes = {name: slope((weights * term).sum())
+              for name, term in terms.items()}
+
+    def apart(name, other):
+        return f"{(slopes[name] - other).abs().max():.3f}"
+
     plots.show(plots.panels({
         (name, "token", "gradient with respect to its logit"): {
             "grad KL(pi||ref)": (range(1, 7), slope(away)),
             "grad KL(ref||pi)": (range(1, 7), slope(back)),
-            f"E[grad {name}]": (range(1, 7), slope((weights * term).sum()))}
-        for name, term in terms.items()}, columns=2, style="o",
-        alt="Expected gradients for each of six tokens. k1: all zero. k2: "
-        "equal to the gradient of KL(pi||ref). k3: equal to that of "
-        "KL(ref||pi). k3 times the importance ratio: equal to that of "
-        "KL(pi||ref) again."))
+            f"E[grad {name}]": (range(1, 7), slopes[name])}
+        for name in terms}, columns=2, style="o",
+        alt="Expected gradients for each of six tokens, and how far they are "
+        f"apart. k1: {apart('k1', 0)} from zero. From that of KL(pi||ref): "
+        f"k2 {apart('k2', slope(away))}, k3 {apart('k3', slope(away))}, k3 x "
+        f"ratio {apart('k3 x ratio', slope(away))}. From that of KL(ref||pi): "
+        f"k3 {apart('k3', slope(back))}."))
     print(f"KL(pi||ref) = {away.item():.4f} nats")
     for name, term in terms.items():
         print(f"expected value of {name}: {(weights * term).sum().item():.4f}")
@@ -961,15 +977,21 @@ show_estimators()
 # Why? A mean $\mathbb{E}_{x\sim\pi}[k(x)]$ depends on $\pi$ twice: through $k$, and through which
 # tokens are drawn. Differentiating $k$ on fixed samples sees the first and forgets the second. For
 # $k_1$ the first is $\mathbb{E}[\nabla\log\pi] = 0$, the very line of part 0, and the whole gradient
-# sits in the second. The ratio puts it back. Tang & Munos 2025 (arXiv 2506.09477) go through these
-# pitfalls, Liu et al. 2025 (arXiv 2510.01555) show that $k_2$ as a loss and $k_1$ in the reward push
-# alike.
+# sits in the second. The ratio puts it back. That to differentiate an estimate of the KL is not to estimate the
+# KL's gradient is the first of the pitfalls of Tang & Munos 2025 (arXiv 2506.09477). Liu et al. 2025 (arXiv
+# 2510.01555) show that on fresh samples $k_2$ as a loss and $k_1$ in the reward have the same gradient.
 #
-# Near the reference the gradients agree, all but $k_1$'s, so the difference shows only in runs
-# that go far. And all this is for one token given the tokens before it. Over a whole completion the
-# per-token terms leave out what a token does to the KL of later ones; and where the loss divides by
-# the length, $k_1$ keeps a small push on the length, none towards the reference. With sampled tokens
-# every one of these gradients is also noisy; the picture shows their means.
+# **How far this goes.** The six tokens above are an exact sum, so no seed is behind it. But it is about *one token*,
+# given the tokens before it, on *fresh samples*:
+#
+# - Over a whole completion the per-token terms leave out what a token does to the KL of later ones (the second
+#   pitfall of Tang & Munos). TRL's term leaves it out too.
+# - Where the loss divides by the length, $k_1$ keeps a small push on the length, none towards the reference.
+# - The ratio has to be the token's own. With a ratio of the whole sequence (chapter 5) TRL multiplies that one in, and
+#   the property is lost.
+# - With sampled tokens every one of these gradients is also noisy; the picture shows their means.
+# - Near the reference the gradients agree, all but $k_1$'s. So the difference can show only in runs that go far. The
+#   course has not measured that it does.
 #
 # ## 6. The loss
 #
@@ -1124,10 +1146,11 @@ def show_length_bias():
             kind: (lengths, share[:, 0]) for kind, share in shares.items()},
         ("One completion", "its length", "share of the gradient"): {
             kind: (lengths, share.sum(1)) for kind, share in shares.items()},
-    }, style="o-", alt="With grpo a token of a completion of 5 is pushed eight "
-        "times as hard as one of 40, and every completion equally. With the "
-        "other three every token is pushed equally, and long completions get "
-        "more."))
+    }, style="o-", alt="A token of a completion of 5 against one of 40, and a "
+        "whole completion of 5 against one of 40. " + "; ".join(
+            f"{kind}: {share[0, 0] / share[3, 0]:.2f} times the push, and "
+            f"{share[0].sum() / share[3].sum():.2f} times"
+            for kind, share in shares.items())))
 
 
 show_length_bias()
@@ -1220,7 +1243,7 @@ def five_stars(completions, **kwargs):
     return [float(row[4]) for row in get_star_probs(list(completions))]
 
 
-def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
+def my_grpo(steps=20, completions=64, num_generations=8, seed=0, beta=0.2,
             learning_rate=2e-4, max_new_tokens=40):
     """Train the review policy with your functions; returns a row a step."""
     torch.manual_seed(seed)
@@ -1286,12 +1309,12 @@ def my_grpo(steps=30, completions=64, num_generations=8, seed=0, beta=0.2,
     return rows
 
 # %% [markdown]
-# Your loop, and TRL with the same reward and the same settings: about a minute together. The
+# Your loop, and TRL with the same reward and the same settings, three seeds each: about a minute in all. The
 # prompts come in another order, so the curves are not the same; they should be of the same kind.
 
 # %%
 predict(
-    "The reward will rise over these 30 steps. What does the loss do, with "
+    "The reward will rise over these 20 steps. What does the loss do, with "
     'loss_type="grpo" and beta = 0.2?',
     {"it falls, as losses do":
          "It would if it measured the reward. But the advantages of a group "
@@ -1306,14 +1329,43 @@ predict(
 
 # %%
 if not is_autograding():
-    HISTORY["your loop"] = my_grpo()
-    run = experiment("chapter2_trl", {"sentiment_reward": five_stars}, beta=0.2,
-                     model=MODEL, max_steps=30, live=False)
-    HISTORY["TRL"] = evaluation.histories({"TRL": run})["TRL"]
-    plots.show(plots.history(HISTORY, sentiment.TASK))
+    LOOPS["your loop"] = [my_grpo(seed=seed) for seed in (0, 1, 2)]
+    LOOPS["TRL"] = list(evaluation.histories({
+        seed: experiment(f"chapter2_trl_{seed}",
+                         {"sentiment_reward": five_stars}, model=MODEL,
+                         beta=0.2, max_steps=20, seed=seed, live=False)
+        for seed in (0, 1, 2)}).values())
+
+
+def column(loop, key, factor=1):
+    """The steps, and a row a seed of one of a loop's figures."""
+    return ([row["step"] for row in LOOPS[loop][0]],
+            [[factor * row[key] for row in rows] for rows in LOOPS[loop]])
+
+
+def from_to(values):
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+if LOOPS:
+    plots.show(plots.seeds({
+        (title, "step", unit): {loop: column(loop, key) for loop in LOOPS}
+        for key, title, unit in (
+            ("score", "Score", "probability of five stars"),
+            ("kl", "KL estimate", "nats a token"),
+            ("entropy", "Entropy", "nats a token"))},
+        alt="Three seeds each. " + "; ".join(
+            f"{loop}: score at the first step "
+            f"{from_to([row[0] for row in column(loop, 'score')[1]])}, at the "
+            f"last {from_to([row[-1] for row in column(loop, 'score')[1]])}"
+            for loop in LOOPS)))
 
 # %% [markdown]
-# ### The bug that no loss curve shows
+# A bold line is the mean of three seeds, a thin one a seed. Both loops start below 0.35 and end above 0.6, on every seed, and the
+# seeds of one loop lie as far apart as the two loops do.
+
+# %% [markdown]
+# ### The bug that the reward does not show
 #
 # In your loop stands a line that is easy to overlook: `positions`. The prompts of a batch have
 # different lengths, so the shorter ones are padded on the left. GPT-2 has learnt a vector for every
@@ -1322,49 +1374,96 @@ if not is_autograding():
 # `model(input_ids, attention_mask)` and nothing else, it is *scored* with the first real token at
 # position 12. That is another policy.
 #
-# TRL 1.16 makes that call. How much does it matter? Below, the chapter 4 policy answers one question.
-# The answer's log-prob is computed again and again, with more and more padding before the question.
+# TRL 1.16 makes that call. How much does it matter? Below, the chapter 4 policy answers eight questions. Each
+# answer's log-prob is computed again and again, with more and more padding before its question.
 
 # %%
 solver, solver_tokenizer = models.load_policy(
     models.policy_path("tiny", reasoning.TASK))
-question = reasoning.get_gsm8k_questions("eval")[0]["question"]
-[answer] = sampled_rows(solver, solver_tokenizer, solver,
-                        [reasoning.messages(question)], temperature=0.0)
+asked = [reasoning.messages(row["question"])
+         for row in reasoning.get_gsm8k_questions("eval")[:8]]
+answers = sampled_rows(solver, solver_tokenizer, solver, asked, temperature=0.0)
 
 
-def log_prob(padding, told):
-    """The answer's log-prob behind so much padding, positions told or not."""
-    asked = solver_tokenizer(answer["prompt"])["input_ids"]
-    ids = ([solver_tokenizer.pad_token_id] * padding + asked
+def log_prob(answer, padding, told):
+    """An answer's log-prob behind so much padding, positions told or not."""
+    question = solver_tokenizer(answer["prompt"])["input_ids"]
+    ids = ([solver_tokenizer.pad_token_id] * padding + question
            + answer["completion_ids"])
     mask = torch.tensor([[0] * padding + [1] * (len(ids) - padding)])
     where = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if told else {}
     with torch.no_grad():
         logits = solver(input_ids=torch.tensor([ids]), attention_mask=mask,
                         **where).logits[:, :-1]
-    logps = logits.log_softmax(-1).gather(-1, torch.tensor([ids])[:, 1:, None])
+    logps = token_logprobs(logits, torch.tensor([ids])[:, 1:])
     return float(logps[0, -len(answer["completion_ids"]):].sum())
 
 
 PADDING = range(0, 21, 2)
-TOLD = [log_prob(n, told=True) for n in PADDING]
-NOT_TOLD = [log_prob(n, told=False) for n in PADDING]
-plots.show(plots.panels({
-    ("One answer, the same weights", "padding on the left, tokens",
+TOLD, NOT_TOLD = ([[log_prob(answer, n, told) for n in PADDING]
+                   for answer in answers] for told in (True, False))
+moved = max(max(row) - min(row) for row in TOLD)
+lost = [row[0] - min(row) for row in NOT_TOLD]
+plots.show(plots.seeds({
+    ("Eight answers, the same weights", "padding on the left, tokens",
      "log-prob of the answer, nats"): {
         "positions counted from the first real token": (PADDING, TOLD),
-        "padding counted too": (PADDING, NOT_TOLD)}}, style="o-",
-    alt=f"With positions told the log-prob is {TOLD[0]:.1f} nats whatever the "
-    f"padding. Without, it falls from {NOT_TOLD[0]:.1f} to as low as "
-    f"{min(NOT_TOLD):.1f}."))
+        "padding counted too": (PADDING, NOT_TOLD)}},
+    alt=f"With positions told no log-prob moves by more than {moved:.3f} nats, "
+    "whatever the padding. Without, each of the eight falls: by "
+    f"{min(lost):.0f} to {max(lost):.0f} nats. A thin line is an answer, a "
+    "bold one the mean."))
 
 # %% [markdown]
-# The curve that should be flat is not. What follows in training is quiet: the ratio is still 1,
-# because old and new log-probs are wrong in the same way; the loss looks as it always does; the reward
-# even rises, because most rows have little padding. The gradient of the others belongs to
-# a text at another place. On a reasoning task the same run ended at a sampled accuracy of 0.65 with
-# the bug and 0.76 without it (one seed each).
+# The curve that should be flat is not. And what does it do to a training? Chapter 4 trains this policy on such
+# questions, with prompts of many lengths. Its run was made again on three seeds with nothing changed but this: the
+# log-probs are TRL's own, with padding counted (`python -m benchmarks.off_policy --only positions`). Sampled accuracy is measured on 60
+# held-out questions every ten steps, and on all 240 at the end.
+
+# %%
+predict(
+    "Each update now scores a padded row as a text at another place. What "
+    "does the training do?", {
+    "It fails: the accuracy stays where it was":
+        "In each batch the longest prompt has no padding and others have "
+        "little, and they teach rightly.",
+    "It learns, and ends lower":
+        "The rows with much padding give a gradient for texts at other "
+        "places: wrong, but not against the task.",
+    "Nothing changes: old and new log-probs are wrong in the same way":
+        "The ratio is 1, to be sure. The gradient is that of another "
+        "policy."},
+    right="It learns, and ends lower")
+
+# %%
+def with_last(run):
+    """Sampled accuracy by step; the last figure is of all 240 questions."""
+    return run["curve"]["accuracy"][:-1] + [run["final"]["accuracy"]["value"]]
+
+
+COUNTED = off_policy.measured()["positions"]["padding counted"]
+RIGHTLY = thinking.measured()["runs"]["all five"]
+ACCURACY = {"positions told": [with_last(RIGHTLY[seed]) for seed in COUNTED],
+            "padding counted": [[row["accuracy"] for row in rows]
+                                for rows in COUNTED.values()]}
+STEPS = [row["step"] for row in COUNTED["1"]]
+LARGEST = [rows[-1]["largest_kl"] for rows in COUNTED.values()]
+plots.show(plots.seeds({
+    ("Chapter 4's run, held-out questions", "step", "right, sampled"): {
+        name: (STEPS, rows) for name, rows in ACCURACY.items()}},
+    alt="Sampled accuracy at the end, three seeds. " + "; ".join(
+        f"{name}: {from_to([row[-1] for row in rows])}"
+        for name, rows in ACCURACY.items())))
+print("largest logged KL with padding counted: "
+      + ", ".join(f"{value:,.0f}" for value in LARGEST))
+
+# %% [markdown]
+# On each of the three seeds the run with the bug learns, and on each it ends lower: 0.74 to 0.81 of the samples are
+# right, with the positions told 0.85 to 0.88. The figures that one watches do not tell. The reward rises. The ratio is 1,
+# because old and new log-probs are wrong in the same way. One figure does tell here, because this run has a small KL
+# term: the reference is asked about a text at a wrong place, where it has learnt nothing, and $k_3$
+# has no upper limit. In the first ten steps the logged KL is below 0.2; by step 20 it has been above 10, by the end above 100,000. Without a KL term nothing in the
+# log would have pointed at it.
 #
 # No test of this course saw it for a long time, and the reason is the lesson: the tests compared our
 # loss with TRL's loss *on the log-probs that TRL computed*. **An oracle must not share an assumption
@@ -1382,32 +1481,31 @@ plots.show(plots.panels({
 # minimised the `dapo` loss; on the same tensors it also wrote down the `grpo` one.
 
 # %%
-if HISTORY:
-    mine = HISTORY["your loop"]
-
-    def column(key, factor=1):
-        return ([row["step"] for row in mine],
-                [factor * row[key] for row in mine])
-
-    plots.show(plots.panels({
+if LOOPS:
+    LOSS, DAPO, NORM, SCORE = (column("your loop", key)[1] for key in (
+        "loss, grpo", "loss, dapo", "gradient norm", "score"))
+    below = [statistics.fmean(value < 0 for value in row) for row in DAPO]
+    plots.show(plots.seeds({
         ('Loss with loss_type="grpo"', "step", "loss"): {
-            "loss": column("loss, grpo"), "beta x KL": column("kl", 0.2)},
+            "loss": column("your loop", "loss, grpo"),
+            "beta x KL": column("your loop", "kl", 0.2)},
         ('Loss with loss_type="dapo"', "step", "loss"): {
-            "loss": column("loss, dapo")},
+            "loss": column("your loop", "loss, dapo")},
         ("Gradient", "step", "norm"): {
-            "gradient norm": column("gradient norm")},
-    }, alt=f"Over {len(mine)} steps the reward rises from "
-        f"{mine[0]['score']:.2f} to {mine[-1]['score']:.2f}. The grpo loss "
-        f"starts at {abs(mine[0]['loss, grpo']):.3f} and ends at "
-        f"{mine[-1]['loss, grpo']:.3f}; it equals beta times the KL. The dapo "
-        "loss jumps about, mostly below zero. The gradient norm is "
-        f"{mine[0]['gradient norm']:.2f} at the first step and "
-        f"{min(column('gradient norm')[1]):.2f} at its smallest."))
+            "gradient norm": column("your loop", "gradient norm")},
+    }, alt="Your loop, three seeds. The score rises from "
+        f"{from_to([row[0] for row in SCORE])} to "
+        f"{from_to([row[-1] for row in SCORE])}. The grpo loss starts at "
+        f"{max(abs(row[0]) for row in LOSS):.3f} and ends at "
+        f"{from_to([row[-1] for row in LOSS])}; it equals beta times the KL. "
+        f"The dapo loss is below zero in {from_to(below)} of the steps. The "
+        f"smallest gradient norm of any step is {min(map(min, NORM)):.2f}."))
 
 # %% [markdown]
-# The reward rose all the while. The `grpo` loss starts at 0 and **rises**: it is $\beta$ times the KL, averaged over completions, and the KL grows because the policy learns. The
+# The reward rose all the while, on each of the three seeds. The `grpo` loss starts at 0 and **rises**: it is $\beta$ times the KL, averaged over
+# completions, and the KL grows because the policy learns. The
 # `dapo` loss weighs completions by their length: where longer ones are better than shorter ones, as
-# mostly here, the weighted advantages do not cancel, and it is negative. Neither tells you whether
+# in most steps here, the weighted advantages do not cancel, and it is negative. Neither tells you whether
 # the policy improves. Look at the reward, and at samples. A loss of 0 is broken only if the gradient
 # is 0 as well.
 #
@@ -1422,28 +1520,28 @@ if not is_autograding():
     finals = {g: [statistics.fmean(row["score"] for row in my_grpo(
         steps=14, completions=32, num_generations=g, seed=seed,
         max_new_tokens=24)[-4:]) for seed in SEEDS] for g in (4, 8, 16)}
-    other = {g: [b - a for a, b in zip(finals[8], finals[g], strict=True)]
-             for g in (4, 16)}
+    difference = {g: [b - a for a, b in zip(finals[8], finals[g], strict=True)]
+                  for g in finals}
     verdict = []
-    for g, values in other.items():
-        mean = statistics.fmean(values)
-        half = 2.776 * statistics.stdev(values) / 5**0.5
+    for g in (4, 16):
+        mean = statistics.fmean(difference[g])
+        half = 2.776 * statistics.stdev(difference[g]) / 5**0.5
         verdict.append(
             f"G = {g} against G = 8: mean difference {mean:+.3f}, "
-            f"95 % interval {mean - half:+.3f} to {mean + half:+.3f}")
+            f"95 % interval {mean - half:+.3f} to {mean + half:+.3f}; single "
+            f"seeds {min(difference[g]):+.3f} to {max(difference[g]):+.3f}")
 
     def by_seed(results):
-        return {f"seed {seed}": (list(map(str, results)),
-                                 [values[seed] for values in results.values()])
-                for seed in SEEDS}
+        """The group sizes, and a row a seed."""
+        return list(results), list(zip(*results.values()))
 
-    plots.show(plots.panels({
-        ("Each seed", "group size G", "mean reward at the end"):
-            by_seed(finals),
-        ("Difference from G = 8, same seed", "group size G", "difference"):
-            by_seed(other)}, style="o",
+    plots.show(plots.seeds({
+        ("Mean reward at the end", "group size G", "probability of 5 stars"): {
+            "five seeds": by_seed(finals)},
+        ("Against G = 8, same seed", "group size G", "difference"): {
+            "five seeds": by_seed(difference)}},
         alt="Mean reward at the end by group size, for five seeds. "
-            + "; ".join(verdict)))
+            + ". ".join(verdict)))
     print("\n".join(verdict))
 
 # %% [markdown]

@@ -13,12 +13,16 @@
 # %% [markdown]
 # # Chapter 5: old samples, other samplers
 #
-# Sampling is the dear part of RL: on a GPU four fifths of a run may be generation. So samples are used
-# several times, drawn by a faster engine than the one that trains, thrown away where they teach
-# nothing, or kept and used in quite another way. In all of these the sample no longer comes from the policy that
-# is being trained. It is **off policy**. In chapters 1 to 4 that never happened: every ratio was 1.
+# Sampling is the dear part of RL: a text is generated token by token, and trained on in one pass. So people
+# save on it. They use the same samples for several updates. They let a faster engine draw them. They throw
+# away what teaches nothing. Or they leave RL aside, and fine-tune on the best samples.
 #
-# Here you make each of these things happen on the review policy of chapter 1, without a KL term, so
+# Each of these has a price. In chapters 1 to 4 every update used fresh samples of the very policy that was
+# being trained; that is called **on policy**, and every ratio of chapter 2 was 1. A sample of an older policy, or
+# of another one, is **off policy**. The gradient of chapter 2 was derived for samples of the policy itself. What
+# happens to it when they are not?
+#
+# Here you make each of these things happen on the review policy of chapter 1. There is no KL term, so
 # that you can see where it breaks and what holds it.
 #
 # | exercise | you write | points | minutes |
@@ -31,10 +35,11 @@
 # | 6 | the DPO loss | 15 | 20 |
 # | | experiments, four analysis questions | 20 | 40 |
 #
-# Every experiment comes twice. A short run with your functions takes seconds here. Behind it stand
-# the same runs at full length on **three seeds**, made by `python -m benchmarks.off_policy` with the
-# reference answers; the cells below draw them with their intervals. Before each you are asked what will happen.
-# Choose the answer that you believe in: nobody counts.
+# Every experiment comes twice. First a short run with your functions, in seconds: it shows that they train. Then
+# the same runs at full length on **three seeds**. Those were made by `python -m benchmarks.off_policy` with the
+# reference answers, and the cells below draw them: a colour for each kind of run, a thin line for each seed, a
+# bold one for their mean. What the text concludes, it concludes from the three seeds. Before each experiment you
+# are asked what will happen. Choose the answer that you believe in: nobody counts.
 
 # %%
 import statistics
@@ -70,28 +75,38 @@ def ends(variants, *keys):
 
 
 def curves(variants, x, key):
-    """The mean over the seeds at each place, for each variant."""
-    return {variant: tuple(
-        [statistics.fmean(row[of] for row in at) for at in zip(*seeds.values())]
-        for of in (x, key)) for variant, seeds in variants.items()}
+    """For each variant the places and the figures there, each a row a seed."""
+    return {variant: tuple([[row[of] for row in rows]
+                            for rows in seeds.values()] for of in (x, key))
+            for variant, seeds in variants.items()}
+
+
+def told(row):
+    """One measurement as a line."""
+    return ", ".join(f"{key} {value:.4g}" for key, value in row.items())
 
 # %% [markdown]
 # ## 1. The same rollouts, several updates
 #
-# One batch of rollouts, and 1, 2, 4 or 8 optimizer updates on it (in TRL: `num_iterations`). At the first
-# update the ratio $\rho_t = \pi_\theta(x_t)/\pi_{\mathrm{old}}(x_t)$ is 1. At the second it is not: the
-# policy has moved, the samples have not. Then the clip of chapter 2 has something to do.
+# A **rollout** is a sampled completion, together with all that is needed to learn from it: its prompt, its reward,
+# and the log-probs that its tokens had when they were sampled. Take one batch of rollouts, and make 1, 2, 4 or 8
+# optimizer updates with it (in TRL: `num_iterations`).
 #
-# A ratio can be taken **a token** or **a sequence** at a time. Chapter 2 took it a token at a time.
-# That is an approximation: it weighs the choice of this token and forgets that the tokens before it have
-# become likelier or less likely too. The exact weight of a text is the *product* of all its tokens'
-# ratios, and that is hopelessly wild: 40 tokens at 1.1 each make 45. GSPO (Zheng et al. 2025, *Group Sequence Policy
-# Optimization*, arXiv 2507.18071) takes the geometric mean instead,
+# At the first update the ratio $\rho_t = \pi_\theta(x_t)/\pi_{\mathrm{old}}(x_t)$ is 1. At the second it is
+# not: the policy has moved, the samples have not. Now the clip of chapter 2 has something to do.
 #
-# $$s = \Big(\prod_t \rho_t\Big)^{1/|o|} = \exp\Big(\frac{1}{|o|}\sum_t \log\rho_t\Big),$$
+# **Which ratio?** Chapter 2 took it a token at a time. That is an approximation. It weighs the choice of this
+# token, and forgets that the tokens before it have become likelier or less likely too. The exact weight of a
+# whole text is the *product* of its tokens' ratios. But a product is hopelessly wild: 40 tokens at 1.1 each
+# make 45.
 #
-# one ratio for the whole completion: it is clipped as a whole or not at all. It is not the exact weight
-# either. Since a mean scatters less than its parts, its clip range has to be far narrower.
+# GSPO (Zheng et al. 2025, *Group Sequence Policy Optimization*, arXiv 2507.18071) takes the geometric mean
+# instead, with $|o|$ for the number of tokens:
+#
+# $$s = \Big(\prod_t \rho_t\Big)^{1/|o|} = \exp\Big(\frac{1}{|o|}\sum_t \log\rho_t\Big)$$
+#
+# That is one ratio for the whole completion, which is then clipped as a whole or not at all. It is not the exact
+# weight either. And a mean scatters less than its parts, so its clip range has to be far narrower than a token's.
 #
 # ### Exercise 1: `sequence_ratio` (10 points, medium, 15 minutes)
 #
@@ -152,10 +167,10 @@ assert abs(float(sequence_ratio(_far + 0.5, _far, torch.ones(1, 600))) - _math.e
 # %% [markdown]
 # ### Exercise 2: `clip_fraction` (10 points, easy, 15 minutes)
 #
-# How often does the clip act? It takes a token's gradient away only on *one* side: with a positive
-# advantage above $1 + \epsilon_{\mathrm{high}}$, with a negative one below $1 - \epsilon_{\mathrm{low}}$.
-# A ratio on the other side went the wrong way, and keeps its full gradient. TRL logs this share
-# as `clip_ratio/region_mean`.
+# How often does the clip act? It takes a token's gradient away only on *one* side. With a positive advantage, a
+# token is to become likelier: it is held back above $1 + \epsilon_{\mathrm{high}}$. With a negative one it is to
+# become less likely: it is held back below $1 - \epsilon_{\mathrm{low}}$. A ratio on the other side went the
+# wrong way, and keeps its full gradient. TRL logs the share that is held back as `clip_ratio/region_mean`.
 #
 # **Task.** `ratio` and `mask` have shape (B, T), `advantages` (B,). Return the share of the tokens with
 # mask 1 whose gradient the clip takes away, a tensor of shape (). Where nothing counts it is 0.
@@ -234,7 +249,8 @@ if not is_autograding():
                           "not clipped": off_policy.NO_CLIP}.items():
         SHORT[name] = off_policy.reuse(student, updates=8, epsilon=epsilon,
                                        batches=2)
-        print(f"{name:>15}, two batches of eight updates: ", SHORT[name][-1])
+        print(f"{name:>15}, two batches of eight updates: "
+              f"{told(SHORT[name][-1])}")
 
 # %% [markdown]
 # The same for six batches, three seeds, and 1, 2, 4 and 8 updates on each batch:
@@ -254,14 +270,13 @@ kinds = ("clipped", "not clipped")
 KL = {kind: at_end(kind, "kl") for kind in kinds}
 SCORE = {kind: at_end(kind, "score") for kind in kinds}
 HELD = at_end("clipped", "clipped")
-plots.show(plots.panels({
+plots.show(plots.seeds({
     ("Score", "updates on each batch", "score, held out"): {
-        f"{kind}, seed {i + 1}": (COUNTS, [s[i] for s in SCORE[kind]])
-        for kind in kinds for i in range(3)},
-    ("Distance", "updates on each batch", "log10 of KL(pi||ref), nats"): {
-        f"{kind}, seed {i + 1}": (
-            COUNTS, [torch.tensor(k[i]).log10() for k in KL[kind]])
-        for kind in kinds for i in range(3)}}, style="o-",
+        kind: (COUNTS, list(zip(*SCORE[kind]))) for kind in kinds},
+    ("Distance (log above 1)", "updates on each batch",
+     "KL(pi||ref), nats"): {
+        kind: (COUNTS, list(zip(*KL[kind]))) for kind in kinds}},
+    xscale="log", log=["Distance (log above 1)"],
     alt="After six batches. Score with the clip: "
     f"{statistics.fmean(SCORE['clipped'][0]):.2f} with one update, "
     f"{statistics.fmean(SCORE['clipped'][3]):.2f} with eight; without it "
@@ -271,20 +286,21 @@ plots.show(plots.panels({
 ends(MEASURED["reuse"], "score", "kl", "clipped")
 
 # %% [markdown]
-# Reading the table, an interval over three seeds in brackets (wide, for three are few):
+# In the table each mean has its interval over three seeds in brackets. Three are few, so the intervals are wide.
 #
 # - **Several updates pay.** From the same rollouts, eight updates get more than twice the score of one.
-# - **With two updates the clip hardly acts**: less than 1 % of the tokens are held back, and the runs
+# - **With two updates the clip hardly acts.** Less than 1 % of the tokens are held back, and the runs
 #   with and without it are alike.
-# - **With four it decides, with eight even more.** Without it the policy runs away: with four updates to three
-#   times the KL and more on every seed, with eight to ten times and more, while the score looks just as good. It
-#   is the hacking of chapter 1, and the score does not see it. With the clip the KL stays near 5 nats, and
-#   about one token in seven is held back at the eighth update.
+# - **With four it decides, with eight even more.** Without it the policy runs away. With four updates the KL is
+#   three times as large and more, on every seed; with eight it is ten times as large and more. The score looks
+#   just as good. In chapter 1 policies at such distances wrote piles of praise, and the score did not see it.
+# - **With the clip the KL ends at 4 to 6 nats**, with four updates and with eight. At the eighth about one token in
+#   seven is held back.
 #
 # The clip is no KL penalty. It limits how far *one batch* can push. From batch to batch the old
 # policy moves along.
 #
-# And a ratio for the whole sequence? Two batches of four updates with your `sequence_ratio`, at the
+# And a ratio for the whole sequence? First two batches of four updates with your `sequence_ratio`, at the
 # token's clip range and at a twentieth of it:
 
 # %%
@@ -296,18 +312,17 @@ if not is_autograding():
               f"{rows[-1]['clipped']:.2f} of the tokens held back")
 
 # %% [markdown]
-# And six batches of four updates, three seeds, beside the token ratio of before:
+# Then six batches of four updates, three seeds, beside the token ratio of before. Each point is where a run ended:
 
 # %%
 LEVELS = {"token ratio, epsilon 0.2": MEASURED["reuse"]["4 updates, clipped"],
           **MEASURED["levels"],
           "not clipped": MEASURED["reuse"]["4 updates, not clipped"]}
 plots.show(plots.panels({
-    ("Score by distance", "log10 of KL(pi||ref), nats", "score, held out"): {
-        name: ([torch.tensor(rows[-1]["kl"]).log10()
-                for rows in seeds.values()],
-               [rows[-1]["score"] for rows in seeds.values()])
-        for name, seeds in LEVELS.items()}}, style="o",
+    ("Score by distance", "KL(pi||ref), nats (log)", "score, held out"): {
+        name: tuple([rows[-1][key] for rows in seeds.values()]
+                    for key in ("kl", "score"))
+        for name, seeds in LEVELS.items()}}, style="o", xscale="log",
     alt="After six batches of four updates, a point a seed. " + "; ".join(
         f"{name}: score {statistics.fmean(r[-1]['score'] for r in of):.2f}, KL "
         f"{min(r[-1]['kl'] for r in of):.1f} to "
@@ -323,26 +338,34 @@ ends(LEVELS, "score", "kl", "clipped")
 #   back, for it is whole texts that go.
 # - **At 0.01 it holds back about three tokens in four.** The policy stays closest and scores least, on every seed.
 #
-# So the two levels want ranges of their own, and the clip range of one says nothing about the other (the GSPO paper
-# takes some 1e-4, for far longer texts). That one level is *better* than the other these runs do not show.
+# So each level wants a range of its own, and the range of one says nothing about that of the other. (The GSPO paper
+# takes some 1e-4, for far longer texts.) That one level is *better* than the other these runs do not show.
 
 # %% [markdown]
 # ## 2. Another sampler
 #
-# Production systems sample with an engine of its own (vLLM, SGLang): other kernels, other rounding,
-# often weights of eight bits. The *weights* are the policy's, the *probabilities* are not quite. So the
-# tokens come from a sampler $\mu$, and the gradient believes that they came from
-# $\pi_{\mathrm{old}}$. Nothing in the loss shows it: $\rho$ compares the policy with itself.
+# Production systems sample with a separate engine, such as vLLM or SGLang. It has other kernels, it rounds
+# otherwise, and often its weights have eight bits. It was given the *weights* of the policy, and still its
+# *probabilities* are not quite the policy's. So the tokens come from a sampler $\mu$, and the loss takes them for
+# tokens of $\pi_{\mathrm{old}}$. Nothing in the loss shows it, for $\rho$ compares the policy with itself a
+# moment ago: the sampler does not occur in it. (You have met such a pair in chapter 2: the bug of the positions.)
 #
-# The remedy is old. An average under $\pi$ can be had from samples of $\mu$ if each is weighted by
-# $w = \pi/\mu$, since $\sum_x \mu(x)\,\frac{\pi(x)}{\mu(x)}\,f(x) = \sum_x \pi(x)\,f(x)$:
-# **importance sampling**. It is unbiased wherever $\mu$ is positive on all that $\pi$ can say. But a
-# sample that $\mu$ finds very unlikely gets a huge weight, and then one token decides the batch. So weights are
-# **truncated** at a cap $C$ (Ionides 2008): a little bias for a lot less noise.
+# The remedy is old. Say a token has the probability 0.2 under the policy $\pi$ and 0.4 under the sampler $\mu$. Then
+# among the samples it stands twice as often as it should. Let each of them count half, $w = \pi/\mu = 0.5$, and the
+# average is right again. This is **importance sampling**, and for any $f$
+#
+# $$\sum_x \mu(x)\,\frac{\pi(x)}{\mu(x)}\,f(x) = \sum_x \pi(x)\,f(x).$$
+#
+# On the left is an average over samples of $\mu$, on the right the average under $\pi$. They are equal as long as
+# $\mu$ can say all that $\pi$ can say.
+#
+# The trouble is the noise. A sample that $\mu$ finds very unlikely gets a huge weight, and then one token decides
+# the batch. So weights are **truncated**: none may be larger than a cap $C$ (Ionides 2008). That buys a lot less
+# noise for a little bias.
 #
 # Again there are two levels. A weight **a token** forgets the tokens before it, as in part 1, and is
-# biased for that reason too. A weight **a sequence** is the product over its tokens, exact before
-# truncation, and far noisier. (A product here, not GSPO's mean: this weight is to be right, not
+# biased for that reason too. A weight **a sequence** is the product over the tokens of the text. It is exact before
+# truncation, and far noisier. (It is the product and not GSPO's mean, because this weight is to be right, not
 # tame.)
 #
 # ### Exercise 3: `truncated_weights` (20 points, medium, 25 minutes)
@@ -432,37 +455,40 @@ predict(
     right="The gradient is that of another question")
 
 # %% [markdown]
-# How different are two policies that ought to be the same? Below, one batch each of three samplers: the
-# policy itself, its weights rounded to eight bits (the format e5m2, two bits behind the point), and the
-# temperature.
+# How different are two policies that ought to be the same? Below are three samplers: the policy itself, its
+# weights rounded to eight bits (the format e5m2, two bits behind the point), and the policy at temperature 0.6. A
+# batch of each, on three seeds:
 
 # %%
-def compare_samplers(seed=1):
-    learner = off_policy.Learner(seed)
-    eight_bits = off_policy.rounded(learner.policy)
-    for name, sampler, temperature in (
-            ("the policy itself", None, 1.0),
-            ("weights of eight bits", eight_bits, 1.0),
-            ("temperature 0.6", None, 0.6)):
-        rollouts = learner.sample(learner.prompts(), temperature=temperature,
-                                  sampler=sampler)
+def compare_samplers(name, eight_bits=False, temperature=1.0):
+    """How far a sampler is from the policy, on a batch of three seeds each."""
+    off, wholes = [], []
+    for seed in (1, 2, 3):
+        learner = off_policy.Learner(seed)
+        rollouts = learner.sample(
+            learner.prompts(), temperature=temperature,
+            sampler=off_policy.rounded(learner.policy) if eight_bits else None)
         three = rollouts.old_logps, rollouts.sampler_logps, rollouts.mask
-        off = ((three[0] - three[1]).abs() * three[2]).sum() / three[2].sum()
-        whole = truncated_weights(*three, 1e9, level="sequence")
-        print(f"{name:>22}: log-probs differ by {off:.3f} a token; weights of "
-              f"whole texts from {whole.min():.3f} to {whole.max():.2f}")
+        off.append(float(((three[0] - three[1]).abs() * three[2]).sum()
+                         / three[2].sum()))
+        wholes.append(truncated_weights(*three, 1e9, level="sequence"))
+    print(f"{name:>22}: log-probs differ by {min(off):.3f} to {max(off):.3f} a "
+          f"token; weights of whole texts from {torch.cat(wholes).min():.3f} "
+          f"to {torch.cat(wholes).max():.2f}")
 
 
 if not is_autograding():
-    compare_samplers()
+    compare_samplers("the policy itself")
+    compare_samplers("weights of eight bits", eight_bits=True)
+    compare_samplers("temperature 0.6", temperature=0.6)
 
 # %% [markdown]
 # Eight bits move a token by hundredths of a nat. That is little, until it is added up over a text: the weights of
-# whole texts spread, and with 1,000 tokens in place of 15 they would spread very much further.
+# whole texts spread. These texts have about 15 tokens. With 1,000 the weights would spread very much further.
 #
-# What that does to the gradient can be had **exactly** for the bandit of chapter 2: six actions, a rare one is
-# rewarded, the sampler is the policy at temperature 0.6. The mean of the policy gradient over all
-# actions, each with the sampler's probability and your weight:
+# What does that do to the gradient? For the bandit of chapter 2 we can have the answer **exactly**, without a
+# sample. There are six actions, and a rare one is rewarded. The sampler is the policy at temperature 0.6. The cell
+# takes the mean of the policy gradient over all actions, each with the sampler's probability and your weight:
 
 # %%
 def mean_gradient(cap):
@@ -490,40 +516,51 @@ for cap in (None, 1e9, 3.0, 1.5):
 
 # %% [markdown]
 # Without weights the mean of the estimate is another gradient: the rare action is seen too seldom. With
-# weights and no cap it is the exact one. A low cap brings some of the bias back. And in a run of ten
-# batches of reviews?
+# weights and no cap it is the exact one. A low cap brings some of the bias back.
+#
+# And in a run of ten batches of reviews? The first picture has the cold sampler, the second the eight bits. Both have
+# the policy's own samples beside it.
 
 # %%
 for sampler in ("temperature 0.6", "eight bits"):
-    drawn = {name: seeds for name, seeds in MEASURED["mismatch"].items()
-             if name.startswith(("same", sampler))}
+    drawn = {"the policy's own samples": MEASURED["mismatch"][
+        "same, no correction"]} | {
+            name: seeds for name, seeds in MEASURED["mismatch"].items()
+            if name.startswith(sampler)}
     scores, distances = (curves(drawn, "batch", key) for key in ("score", "kl"))
-    plots.show(plots.panels({
+    plots.show(plots.seeds({
         (f"Score, {sampler}", "batch", "score, held out"): scores,
         (f"Distance, {sampler}", "batch", "KL(pi||ref), nats"): distances},
-        style="o-", alt="Mean of three seeds. " + "; ".join(
-            f"{name}: score {scores[name][1][-1]:.2f}, KL "
-            f"{distances[name][1][-1]:.2f}" for name in scores)))
+        alt="After ten batches, three seeds. " + "; ".join(
+            f"{name}: " + ", ".join(
+                f"{key} {min(ends):.2f} to {max(ends):.2f}"
+                for key, of in (("score", scores), ("KL", distances))
+                for ends in [[row[-1] for row in of[name][1]]])
+            for name in scores)))
 ends(MEASURED["mismatch"], "score", "kl")
 
 # %% [markdown]
-# In ten batches nothing breaks, with neither sampler. **At temperature 0.6** the score does not show the mismatch: without
-# correction it is as good as that of the right sampler. On every seed the uncorrected run has gone furthest
-# from the reference, the one with token weights less far, the one with sequence weights least. Sampling cold shows the
-# policy its own favourites, and it follows them. Sequence weights cost something: many texts get a weight near 0, so
-# each step stands on fewer of them, and the score comes up more slowly than with token weights, on every seed.
+# In ten batches nothing breaks, with neither sampler.
 #
-# **With weights of eight bits** all three runs of a seed end alike, at scores of 0.50 to 0.60 and KLs of 0.6 to 1.04; those of
-# the right sampler ended at 0.55 to 0.58 and 0.87 to 1.04. Three seeds tell no difference. Here the correction has nothing
-# to do, and with weights as near 1 as these it costs little. That is a finding about 15 tokens and ten updates. What a small mismatch does over thousands of
-# updates, or over texts of 1,000 tokens, whose weights multiply, this course cannot measure.
+# **At temperature 0.6** the score does not show the mismatch: without correction it is as good as that of the
+# right sampler. The distance does show it. On every seed the uncorrected run has gone furthest from the reference,
+# the one with token weights less far, the one with sequence weights least. Sampling cold shows the
+# policy its own favourites, and it follows them. Sequence weights cost something too. Many texts get a weight near
+# 0, so each step stands on fewer of them, and the score ends lower than with token weights, on every seed.
+#
+# **With weights of eight bits** all three runs of a seed end alike, at scores of 0.50 to 0.60 and KLs of 0.6 to
+# 1.04. Those of the right sampler ended at 0.55 to 0.58 and 0.87 to 1.04. Three seeds tell no difference. Here the
+# correction has nothing to do, and with weights as near 1 as these it costs little. That is a finding about 15
+# tokens and ten updates. What a small mismatch does over thousands of updates this course cannot measure; nor what
+# it does to texts of 1,000 tokens, whose weights multiply.
 
 # %% [markdown]
 # ## 3. Dynamic sampling
 #
 # A tied group teaches nothing (chapter 2), and still costs its tokens. DAPO (Yu et al. 2025,
-# section 3.2) throws tied groups away and goes on sampling until the batch is full of live ones. Every
-# update then has its full size. Whether that is a *gain* is a question of the bill: the discarded groups were
+# section 3.2) throws tied groups away and goes on sampling until the batch is full of live ones. The samples are
+# the policy's own, so this is not off policy: it is the same wish to get more out of what is sampled. Every
+# update then has its full size. Whether that is a *gain* is a question of the bill, for the discarded groups were
 # generated too.
 #
 # ### Exercise 4: `select_alive` (15 points, medium, 20 minutes)
@@ -584,9 +621,21 @@ assert [int(i) for i in select_alive(_small, 4, 2)[0]] == [0], "a small differen
 # %% [markdown]
 # ### An equal bill
 #
-# A strict reward: 1 where the classifier gives five stars more than 0.95, else 0. At first about
-# one group in three is alive. Two runs, 20,000 generated tokens each. One uses every batch of eight groups,
-# tied groups and all; the other goes on sampling until eight are alive.
+# For this a reward has to tie often. Take a strict one: 1 where the classifier gives five stars more than 0.95,
+# else 0. How many groups are alive, before any training? Your function counts, on 64 groups for each of three
+# seeds:
+
+# %%
+if not is_autograding():
+    for seed in (1, 2, 3):
+        learner = off_policy.strict(seed)
+        first = learner.sample(learner.prompts(64)).rewards
+        alive, _ = select_alive(first, off_policy.GROUP, 64)
+        print(f"seed {seed}: {len(alive)} of 64 groups are alive")
+
+# %% [markdown]
+# Now two kinds of run, with 20,000 generated tokens each. One uses every batch of eight groups, tied groups and all.
+# The other goes on sampling until eight are alive.
 
 # %%
 predict(
@@ -606,32 +655,35 @@ if not is_autograding():
         name = "dynamic sampling" if dynamic else "every group"
         SHORT[name] = off_policy.budget({"select_alive": select_alive},
                                         dynamic=dynamic, tokens=3000)
-        print(f"{name:>17}, 3,000 tokens: ", SHORT[name][-1])
+        print(f"{name:>17}, 3,000 tokens: {told(SHORT[name][-1])}")
 
 # %%
 BILL = {key: {name: [rows[-1][key] for rows in seeds.values()]
               for name, seeds in MEASURED["budget"].items()}
         for key in ("score", "updates", "kl")}
-plots.show(plots.panels({
+plots.show(plots.seeds({
     ("Score", "tokens generated", "score, held out"): curves(
         MEASURED["budget"], "tokens", "score"),
-    ("Distance", "tokens generated", "KL(pi||ref), nats"): curves(
-        MEASURED["budget"], "tokens", "kl")}, style="o-",
-    alt="Mean of three seeds, 20,000 tokens each. " + "; ".join(
-        f"{name}: {statistics.fmean(BILL['updates'][name]):.0f} updates, score "
+    ("Distance (log above 1)", "tokens generated", "KL(pi||ref), nats"): curves(
+        MEASURED["budget"], "tokens", "kl")}, log=["Distance (log above 1)"],
+    alt="Three seeds, 20,000 tokens each. " + "; ".join(
+        f"{name}: {min(BILL['updates'][name]):.0f} to "
+        f"{max(BILL['updates'][name]):.0f} updates, score "
         f"{min(BILL['score'][name]):.2f} to {max(BILL['score'][name]):.2f}"
         for name in BILL["score"])))
 ends(MEASURED["budget"], "updates", "score", "kl")
 
 # %% [markdown]
-# At an equal bill dynamic sampling loses here, on every seed: half the updates, and a lower score. A batch
-# with tied groups has a smaller gradient, but Adam makes it a step of full size, and as soon as the policy
-# hits now and then, most groups are alive anyway. Nor is the smaller distance a gain: with every group the policy
-# passed through the same score at the same distance, after little more than half the tokens. Dynamic sampling is *behind* here, not
-# more careful.
+# At an equal bill dynamic sampling loses here, on every seed. It made about half as many updates, and its score is
+# lower. Why do the tied groups hurt so little? A batch with tied groups has a smaller gradient, but Adam divides by
+# the gradient's usual size and makes a step of full size of it. And the more the policy learns, the more of its groups are
+# alive: at the end of a run dynamic sampling paid about half as many tokens an update as at its beginning.
+#
+# Is the smaller distance a gain, then? No. With every group the policy passed through the same score at the same
+# distance, after little more than half the tokens. Dynamic sampling is *behind* here, not more careful.
 #
 # This is one task, one learning rate, and a sampler that is as cheap as an update. Where an update is dear, or where
-# the noise of a half-dead batch makes long runs fail, the bill looks different. So when somebody reports that
+# the noise of a half-dead batch makes long runs fail, the bill may look different. So when somebody reports that
 # dynamic sampling learns faster, ask for the axis: updates, or tokens?
 
 # %% [markdown]
@@ -639,8 +691,9 @@ ends(MEASURED["budget"], "updates", "score", "kl")
 #
 # The policy writes eight reviews, the classifier says which is best. Then why not simply train on the
 # best one with the ordinary likelihood, as if a person had written it? That is **rejection-sampling
-# fine-tuning** (also best-of-n or RAFT; Dong et al. 2023). Or tell the model
-# which of two is better: **DPO** (Rafailov et al. 2023). Both need samples, rewards and no ratio.
+# fine-tuning** (also called best-of-n or RAFT; Dong et al. 2023). Or show the model two reviews, and train it to
+# prefer the better one: that is **DPO**, direct preference optimization (Rafailov et al. 2023). Both need samples
+# and rewards, and no ratio.
 #
 # ### Exercise 5: `keep_best` (10 points, easy, 15 minutes)
 #
@@ -688,19 +741,25 @@ for _groups, _size, _k in ((3, 4, 1), (1, 8, 3), (5, 2, 1), (4, 4, 2), (6, 3, 3)
 # %% [markdown]
 # ### Exercise 6: `dpo_loss` (15 points, medium, 20 minutes)
 #
-# Chapter 1 had the optimum under a KL penalty: $\pi^*(x) \propto \pi_{\mathrm{ref}}(x)\,e^{r(x)/\beta}$.
-# Read backwards, $\beta \log\frac{\pi(x)}{\pi_{\mathrm{ref}}(x)}$ is the reward of which $\pi$ is
-# the optimum, but for a constant a prompt. DPO makes this *implicit* reward rank the pairs rightly:
+# Chapter 1 had the optimum under a KL penalty: $\pi^*(x) \propto \pi_{\mathrm{ref}}(x)\,e^{r(x)/\beta}$. There a
+# reward was given, and the policy was the answer. Read it backwards. Take the logarithm and solve for the reward:
+#
+# $$r(x) = \beta \log\frac{\pi^*(x)}{\pi_{\mathrm{ref}}(x)} + \text{a constant of the prompt}$$
+#
+# So *every* policy is the optimum for some reward. This one is called its **implicit reward**. DPO trains it as one
+# trains any reward on pairs. The chosen text $x^+$ should get more than the rejected text $x^-$, and
+# the probability that the model gives to this is taken to be $\sigma$ of the difference, with $\sigma$ for the
+# logistic function. The loss is minus its logarithm:
 #
 # $$-\log\sigma\Big(\beta\Big[\log\frac{\pi(x^+)}{\pi_{\mathrm{ref}}(x^+)}
 # - \log\frac{\pi(x^-)}{\pi_{\mathrm{ref}}(x^-)}\Big]\Big)$$
 #
-# In the difference the constant cancels. $\sigma$ is the logistic function, $x^+$ the chosen text, $x^-$
-# the rejected one, and the log-prob of a text is the **sum** over its tokens.
+# Both texts answer the same prompt, so the constant cancels in the difference. The log-prob of a text is the
+# **sum** over its tokens.
 #
 # **Task.** `chosen` and `rejected` are the summed log-probs under the policy, `ref_chosen` and
 # `ref_rejected` under the reference, all of shape (B,). Return the mean loss over the pairs, shape ().
-# It has to be stable: a margin of -1000 gives a loss of $1000\,\beta$, not infinity.
+# It has to be stable: where the square bracket is -1000, the loss is $1000\,\beta$ and not infinity.
 #
 # <details><summary>Hint</summary><code>torch.nn.functional.logsigmoid</code>.</details>
 
@@ -750,9 +809,9 @@ assert abs(float(_far) - 1000) < 1e-2, "a margin of -1000 must not overflow"
 # %% [markdown]
 # ### Three uses of the same samples
 #
-# Each round the policy writes 64 reviews, eight a prompt. GRPO uses all of them, clipped at 0.2; *best of 8*
-# trains on the likelihood of the best; DPO on best against worst, with beta 0.1. Each makes four updates a round,
-# with the same learning rate.
+# Each round the policy writes 64 reviews, eight a prompt. GRPO uses all of them, clipped at 0.2. *Best of 8*
+# trains on the likelihood of the best of each group. DPO trains on best against worst, with beta 0.1. Each makes
+# four updates a round, with the same learning rate. In the first round all three learn from the same 64 texts.
 
 # %%
 predict(
@@ -774,36 +833,39 @@ if not is_autograding():
     for method in ("GRPO", "best of 8", "DPO"):
         SHORT[method] = off_policy.same_rollouts(student, method=method,
                                                  rounds=1)
-        print(f"{method:>9}, one round: ", SHORT[method][-1])
+        print(f"{method:>9}, one round: {told(SHORT[method][-1])}")
 
 # %%
 USED = {name: {key: [rows[-1][key] for rows in seeds.values()]
                for key in ("score", "kl")}
         for name, seeds in MEASURED["same_rollouts"].items()}
-plots.show(plots.panels({
+plots.show(plots.seeds({
     ("Score", "round", "score, held out"): curves(
         MEASURED["same_rollouts"], "round", "score"),
     ("Score by distance", "KL(pi||ref), nats", "score, held out"): curves(
-        MEASURED["same_rollouts"], "kl", "score")}, style="o-",
-    alt="Mean of three seeds after four rounds. " + "; ".join(
+        MEASURED["same_rollouts"], "kl", "score")},
+    alt="Three seeds, after four rounds. " + "; ".join(
         f"{name}: score {min(of['score']):.2f} to {max(of['score']):.2f}, KL "
         f"{min(of['kl']):.1f} to {max(of['kl']):.1f}"
         for name, of in USED.items())))
 ends(MEASURED["same_rollouts"], "score", "kl")
 
 # %% [markdown]
-# So the question of the title has no answer "because it learns faster". Fine-tuning on the best of eight is
-# fastest a round. It also goes furthest from the reference: 1.4 to 3 times as far as GRPO, seed by seed. Which of the
-# two is it, then: a better method, or a larger step? The picture on the right tells. Up to about one nat
-# **the three lie on one curve**. They do the same thing at different speeds. Only where best of 8 goes on to three
-# nats and more does it get little for them.
+# So the answer to the title's question is not "because RL learns faster". After four rounds the best of eight has more
+# score than GRPO, on every seed. It has also gone further from the reference: 1.4 to 3 times as far as GRPO, seed by
+# seed. Is it a better method, then, or a larger step?
 #
-# That fits the formulas. On fresh samples the gradient of best of 8 is a policy gradient with weight 1 for the best and 0 for the
-# rest: no baseline, no negative example, nothing that sees how *much* better the best was. It pulls the policy onto eight
-# texts word by word, their accidents included. GRPO and DPO compare: what good and bad completions share cancels.
+# The picture on the right tells. Up to about one nat **the three lie on one curve**: for the same distance they get
+# the same score. They do the same thing at different speeds. Further out, best of 8 gets little for its distance: in
+# its last round less than 0.1 of score a nat, on every seed.
 #
-# Four rounds, one task, three seeds, one learning rate for all three, no KL term: a method tuned for itself may do
-# better than here, and differences at the far end rest on three seeds.
+# That fits the formulas. On fresh samples the gradient of best of 8 is a policy gradient, with weight 1 for the best
+# and 0 for the rest. There is no baseline, no negative example, and nothing that sees how *much* better the best
+# was. It pulls the policy onto eight texts word by word, their accidents included. GRPO and DPO compare: what good
+# and bad completions share cancels.
+#
+# This was one task, with four rounds, three seeds, one learning rate for all three methods, and no KL term. A method
+# tuned for itself may do better than here.
 
 # %% [markdown]
 # ## Analysis questions (5 points each)

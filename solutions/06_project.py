@@ -149,7 +149,7 @@ for _seed, _n in ((1, 1), (7, 2), (42, 4), (123, 1)):
 # that you will write elsewhere. What changes on a GPU with a real model stands in the comments.
 #
 # One thing in it looks odd and is not: **only prompts with the same number of tokens are kept**. Chapter 2 tells the
-# story (*The bug that no loss curve shows*). TRL 1.16 scores a completion without telling the model the
+# story (*The bug that the reward does not show*). TRL 1.16 scores a completion without telling the model the
 # positions, and GPT-2 then counts left padding as positions; where prompts differ in length, the shorter
 # ones would be trained as another policy's. With prompts of one length nothing is padded on the left, and TRL is right as
 # it is. A model with rotary positions (Qwen, Llama, Mistral) does not mind: it sees distances between tokens alone. With GPT-2 and prompts of

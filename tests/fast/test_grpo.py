@@ -191,3 +191,30 @@ def test_a_check_names_the_wrong_type_and_shape():
     with pytest.raises(AssertionError, match=r"shape \(3, 3\), yours \(\)"):
         grpo.kl_term(lambda a, b, c, **k: (a - c).mean())
     assert checks.close(torch.tensor([1.0]), [1.00001])
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_what_each_baseline_does_to_chapter_2s_bandit_by_enumeration(size):
+    """Every group that can be drawn, with its probability: no seed, no standard error."""
+    policy = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0, -1.5]).double().log_softmax(0)
+    worth = torch.tensor([3.2, 3.0, 3.6, 2.6, 3.4, 7.0]).double()
+    exact = policy.exp() * (worth - policy.exp() @ worth)
+    groups = torch.cartesian_prod(*[torch.arange(6)] * size)
+    weights = policy[groups].sum(1).exp()
+
+    def moments(baseline, scale=lambda rewards: 1.0):
+        """The mean of the estimate, and its variance over the squared length of the mean."""
+        each = torch.stack([policy_gradient(policy, group, worth[group], baseline(worth[group]))
+                            / scale(worth[group]) for group in groups])
+        mean = weights @ each
+        return mean, weights @ (each - mean).square().sum(1) / mean.square().sum()
+
+    plain, noisiest = moments(lambda rewards: 0.0)
+    others, quiet = moments(lambda rewards: leave_one_out(rewards, size))
+    group, same = moments(lambda rewards: rewards.mean())
+    spread, _ = moments(lambda rewards: rewards.mean(), lambda rewards: rewards.std() + 1e-4)
+    assert torch.allclose(plain, exact) and torch.allclose(others, exact)
+    assert torch.allclose(group, exact * (size - 1) / size)
+    assert noisiest > 5 * quiet and torch.isclose(quiet, same)
+    assert torch.cosine_similarity(spread, exact, dim=0) < 0.8
+    assert spread[5] / spread.norm() < 0.5 * exact[5] / exact.norm()
