@@ -82,7 +82,7 @@ def submission(number: int) -> bytes:
 def autograde(course: Path, *more: str) -> tuple[float, float, dict[str, Outcome]]:
     """Wall and processor seconds of the command, start-up included, and each student's outcome.
 
-    Processor time is asked for twice a second, of each process that there is by then.
+    Processor time is asked for once a second, of each process that there is by then.
     """
     start, seconds = time.perf_counter(), {}
     command = psutil.Popen([sys.executable, "-m", "grading", "autograde", CHAPTER, "--course",
@@ -93,7 +93,7 @@ def autograde(course: Path, *more: str) -> tuple[float, float, dict[str, Outcome
             for process in (command, *command.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     seconds[process] = sum(process.cpu_times()[:2])
-        time.sleep(0.5)
+        time.sleep(1)
     assert command.returncode == 0
     wall = time.perf_counter() - start
     with Grader(course, CHAPTER) as grader:

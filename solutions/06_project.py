@@ -514,7 +514,7 @@ if not is_autograding():
 # | option | here | gpt2 | Qwen 0.5B | 24B | what it does, why this value, and what you see when it is wrong |
 # |---|---|---|---|---|---|
 # | `use_cpu` | yes | no | no | no | Without it a Mac or a GPU is taken where there is one. |
-# | `bf16` | no | from Ampere on | same | yes [V] | Half the bytes for activations, float32's range. On a CPU without the instructions 7 to 20 times slower. |
+# | `bf16` | no | from Ampere on | same | yes [V] | Half the bytes for activations, float32's range. On a CPU without the instructions many times slower. |
 # | `fp16` | no | below | same | no | For a T4, which only emulates bf16. Smaller range, so the loss is scaled. |
 # | `gradient_checkpointing` | no | no | no | yes [V] | Computes activations twice in place of keeping them. TRL's default is yes. |
 # | `dataloader_pin_memory` | no | yes | yes | yes | Only where there is a GPU; else a warning. |
