@@ -25,15 +25,17 @@ PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{{ assignment }}: leaderboard</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .4rem; border-bottom: 1px solid #bbb }
-td.number { text-align: right }
+td { overflow-wrap: anywhere }
+.number { text-align: right; white-space: nowrap }
 </style>
 <h1>{{ assignment }}: leaderboard</h1>
 {% if rows %}
 <table>
-<thead><tr><th>name<th>gold<th>variety<th>KL, nats<th>a review</tr></thead>
+<thead><tr><th>name<th class="number">gold<th class="number">variety<th class="number">KL, nats
+<th>a review</tr></thead>
 <tbody>
 {% for row in rows %}
 <tr><td>{{ row.name }}<td class="number">{{ "%.2f" % row.gold }}

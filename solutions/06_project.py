@@ -448,8 +448,10 @@ if not is_autograding():
 # default that a release may move. *Here* is chapter 1's run on the tiny model. *gpt2* and *Qwen2.5-0.5B* are what the
 # course sets for `train sentiment --model gpt2` and `train reasoning --model Qwen/Qwen2.5-0.5B-Instruct`; these are starting values, which
 # come from the sources named and which we have not tuned. *24B* is what was published of training models of that size: Magistral
-# (Mistral AI 2025, [2506.10910](https://arxiv.org/abs/2506.10910); its small model has 24 billion weights) as [M], DAPO on a model of
-# 32 billion (Yu et al. 2025, [2503.14476](https://arxiv.org/abs/2503.14476)) as [D], LoRA (Schulman et al. 2025,
+# (Mistral AI 2025, [2506.10910](https://arxiv.org/abs/2506.10910); its small model has 24 billion weights) as [M]; DAPO on a model of
+# 32 billion (Yu et al. 2025, [2503.14476](https://arxiv.org/abs/2503.14476)) as [D] where the paper is meant, and as [V] where a figure stands in the
+# script that repeated it, [`run_dapo_qwen2.5_32b.sh`](https://github.com/volcengine/verl/blob/03150d4fa825bcca1ec5c0a3f582cf6449148112/recipe/dapo/run_dapo_qwen2.5_32b.sh),
+# or in the defaults of its trainer, verl; LoRA (Schulman et al. 2025,
 # [*LoRA Without Regret*](https://thinkingmachines.ai/blog/lora/)) as [L]. A dash means that there is nothing to say, or that we know of no figure worth
 # quoting. Where the last column says *measured*, a picture follows.
 #
@@ -459,71 +461,71 @@ if not is_autograding():
 # |---|---|---|---|---|---|
 # | `per_device_train_batch_size` | 16 | 16 | 16 | - | Completions in a forward pass of one process. As many as fit; `python -m lib preflight MODEL` estimates it. Too many: out of memory. |
 # | `gradient_accumulation_steps` | 4 | 4 | 4 | - | Forward passes before an update. It trades memory for time. *Measured:* the split does not change what is learnt. |
-# | `num_generations` | 8 | 8 | 16 | 16 [D] | Completions a prompt, the group. More: fewer tied groups (chapter 3), and fewer prompts for the same bill. *Measured.* |
-# | `num_iterations` | 1 | 1 | 1 | 1 [D] | Passes over each batch. Above 1 the later ones are off policy and the clip works (chapter 5). |
-# | `steps_per_generation` | 4, as accumulation | same | same | 16 updates a batch [D] | Forward passes that one generation feeds. Larger than accumulation: several updates a batch, off policy, but fewer, larger calls of the sampler. |
+# | `num_generations` | 8 | 8 | 16 | 16 [V] | Completions a prompt, the group. More: fewer tied groups (chapter 3), and fewer prompts for the same bill. *Measured.* |
+# | `num_iterations` | 1 | 1 | 1 | 1 [V] | Passes over each batch. Above 1 the later ones are off policy and the clip works (chapter 5). |
+# | `steps_per_generation` | 4, as accumulation | same | same | 16 updates a batch [V] | Forward passes that one generation feeds. Larger than accumulation: several updates a batch, off policy, but fewer, larger calls of the sampler. |
 # | `max_steps` | 50 | 50 | an epoch | - | Updates of the run; it overrides epochs. Watch `gold` or held-out figures, not the step count (chapter 1). |
-# | `num_train_epochs` | 1 | 1 | 1 | - | Ours is always 1: the rows of all passes are laid out beforehand, so that a resumed run sees the same ones. *Measured:* many passes over few prompts. |
-# | `shuffle_dataset` | no | no | no | - | TRL would shuffle with a generator that no checkpoint holds. Wrong: a resumed run sees other prompts. |
+# | `num_train_epochs` | 1 | 1 | 1 | 1 [V] | Ours is always 1: the rows of all passes are laid out beforehand, so that a resumed run sees the same ones. *Measured:* many passes over few prompts. |
+# | `shuffle_dataset` | no | no | no | yes [V] | TRL would shuffle with a generator that no checkpoint holds. Wrong: a resumed run sees other prompts. |
 # | `seed` | 42 | 42 | 42 | - | Everything random. A result of one seed is a story, not a figure. |
 #
 # **Generation**
 #
 # | option | here | gpt2 | Qwen 0.5B | 24B | what it does, why this value, and what you see when it is wrong |
 # |---|---|---|---|---|---|
-# | `max_completion_length` | 40 | 64 | 200 | 16,384 [D] | Tokens at most. Too short: `clipped_ratio` is high, and right answers are cut off before they count. Too long: time and memory for nothing. |
-# | `temperature` | 1.0 | 1.0 | 1.0 | 1.0 [D] | Of sampling; TRL divides the trained logits by it too. Low: groups of equal texts, tied. *Measured.* |
-# | `top_p` | 1.0 | 1.0 | 1.0 | 1.0 [D] | A filter draws from another distribution than the loss scores: off policy from the first token (chapter 5). |
-# | `top_k` | 0 | 0 | 0 | - | As `top_p`; 0 is off. |
+# | `max_completion_length` | 40 | 64 | 200 | 20,480, the last 4,096 at a price [V] | Tokens at most. Too short: `clipped_ratio` is high, and right answers are cut off before they count. Too long: time and memory for nothing. |
+# | `temperature` | 1.0 | 1.0 | 1.0 | 1.0 [V] | Of sampling; TRL divides the trained logits by it too. Low: groups of equal texts, tied. *Measured.* |
+# | `top_p` | 1.0 | 1.0 | 1.0 | 1.0 [V] | A filter draws from another distribution than the loss scores: off policy from the first token (chapter 5). |
+# | `top_k` | 0 | 0 | 0 | off [V] | As `top_p`; 0 is off. |
 # | `repetition_penalty` | 1.0 | 1.0 | 1.0 | - | As `top_p`. Against repetition use the reward. |
-# | `mask_truncated_completions` | no | no | no | yes [D] | Leaves cut texts out of the loss. Then nothing teaches the policy to end. |
+# | `mask_truncated_completions` | no | no | no | proposed [D], not in its best run [V] | Leaves cut texts out of the loss. Then nothing teaches the policy to end. |
 #
 # **The loss**
 #
 # | option | here | gpt2 | Qwen 0.5B | 24B | what it does, why this value, and what you see when it is wrong |
 # |---|---|---|---|---|---|
-# | `beta` | 0 | 0 | 0 | 0 [M], [D] | The weight of KL(pi‖ref). Chapter 1's proxy is hacked without it. A reward that cannot be hacked, such as a right answer, needs none, and saves the reference's memory. *Measured.* |
+# | `beta` | 0 | 0 | 0 | 0 [M], [V] | The weight of KL(pi‖ref). Chapter 1's proxy is hacked without it. A reward that cannot be hacked, such as a right answer, needs none, and saves the reference's memory. *Measured.* |
 # | `use_bias_correction_kl` | yes | yes | yes | - | k3 times the ratio, so that its gradient is the KL's (DeepSeek-V3.2, [2512.02556](https://arxiv.org/abs/2512.02556); chapter 2). Off: another gradient. |
-# | `loss_type` | dapo | dapo | dapo | token mean [M], [D] | How tokens are averaged: over all of the step (dapo), or each completion first (grpo), which favours short right and long wrong answers (Dr. GRPO, [2503.20783](https://arxiv.org/abs/2503.20783)). |
-# | `epsilon` | 0.2 | 0.2 | 0.2 | 0.2 [D] | The clip range below 1 (PPO, [1707.06347](https://arxiv.org/abs/1707.06347)). On policy it never acts. |
-# | `epsilon_high` | 0.2 | 0.2 | 0.2 | 0.28 [D] | Above 1. Larger than `epsilon`: rare tokens may rise faster, entropy lasts longer (DAPO). |
-# | `importance_sampling_level` | token | token | token | token [M], [D] | One ratio a token, or one for the whole sequence (GSPO, [2507.18071](https://arxiv.org/abs/2507.18071)), which wants a far narrower clip range (chapter 5). |
+# | `loss_type` | dapo | dapo | dapo | token mean [M], [V] | How tokens are averaged: over all of the step (dapo), or each completion first (grpo), which favours short right and long wrong answers (Dr. GRPO, [2503.20783](https://arxiv.org/abs/2503.20783)). |
+# | `epsilon` | 0.2 | 0.2 | 0.2 | 0.2 [V] | The clip range below 1 (PPO, [1707.06347](https://arxiv.org/abs/1707.06347)). On policy it never acts. |
+# | `epsilon_high` | 0.2 | 0.2 | 0.2 | 0.28 [V], 0.26 to 0.28 [M] | Above 1. Larger than `epsilon`: rare tokens may rise faster, entropy lasts longer (DAPO). |
+# | `importance_sampling_level` | token | token | token | token [M], [V] | One ratio a token, or one for the whole sequence (GSPO, [2507.18071](https://arxiv.org/abs/2507.18071)), which wants a far narrower clip range (chapter 5). |
 # | `scale_rewards` | group | group | group | batch [M] | Divide by the group's spread. "none": hard and easy prompts push by their spread (Dr. GRPO). Wrong: little, on policy; the learning rate means something else. |
 # | `multi_objective_aggregation` | sum then normalize | same | same | - | Several rewards are added, then normalised. The other way round each reward counts alike, however small its spread. |
 # | `top_entropy_quantile` | 1.0 | 1.0 | 1.0 | - | Keep the most undecided tokens only ([2506.01939](https://arxiv.org/abs/2506.01939) takes 0.2). 1: all. |
-# | `entropy_coef` | 0.0 | 0.0 | 0.0 | - | Pay for entropy. Too much: word salad. |
-# | `disable_dropout` | yes | yes | yes | - | On, policy and reference differ before the first step, and `kl` does not begin at 0. |
+# | `entropy_coef` | 0.0 | 0.0 | 0.0 | 0 [V] | Pay for entropy. Too much: word salad. |
+# | `disable_dropout` | yes | yes | yes | yes [V] | On, policy and reference differ before the first step, and `kl` does not begin at 0. |
 #
 # **The optimizer**
 #
 # | option | here | gpt2 | Qwen 0.5B | 24B | what it does, why this value, and what you see when it is wrong |
 # |---|---|---|---|---|---|
-# | `learning_rate` | 2e-4 | 1e-5 | 5e-6 | 1e-6 [D], LoRA ten times as much [L] | The most important number. The larger the model, the smaller. TRL's default, 1e-6, is right for 32B and moves nothing here. Too high: the KL jumps, texts fall apart. *Measured.* |
-# | `optim` | adamw_torch | same | same | AdamW [D] | Adam: each weight's step is about the learning rate, however small the gradient is. |
-# | `lr_scheduler_type` | constant | constant | cosine | constant [D] | Falling rates settle the last steps; a constant one lets a run be lengthened. Exercise 3. |
-# | `warmup_steps` | 0 | 0 | a tenth | some [D] | Adam's first steps rest on few gradients. Below 1 it is a share of the run. *Measured.* |
-# | `weight_decay` | 0 | 0 | 0.1 | - | Pulls weights to 0: away from the base model. A run of some hundred steps hardly feels it at these rates. |
+# | `learning_rate` | 2e-4 | 1e-5 | 5e-6 | 1e-6 [V], LoRA ten times as much [L] | The most important number. The larger the model, the smaller. TRL's default, 1e-6, was taken for 32B and moves nothing here. Too high: the KL jumps, texts fall apart. *Measured.* |
+# | `optim` | adamw_torch | same | same | - | Adam: each weight's step is about the learning rate, however small the gradient is. |
+# | `lr_scheduler_type` | constant | constant | cosine | constant [V] | Falling rates settle the last steps; a constant one lets a run be lengthened. Exercise 3. |
+# | `warmup_steps` | 0 | 0 | a tenth | 10 [V] | Adam's first steps rest on few gradients. Below 1 it is a share of the run. *Measured.* |
+# | `weight_decay` | 0 | 0 | 0.1 | 0.1 [V] | Pulls weights to 0: away from the base model. A run of some hundred steps hardly feels it at these rates. |
 # | `adam_beta1` | 0.9 | 0.9 | 0.9 | - | How long the mean of gradients remembers: about 10 steps. |
 # | `adam_beta2` | 0.999 | 0.999 | 0.99 | - | How long the mean of their squares does: 1,000 or 100 steps. Shorter forgets a wild step sooner. *Measured.* |
-# | `max_grad_norm` | 1.0 | 1.0 | 0.1 | - | Longer gradients are cut to this length. Adam divides by the size again, so that a constant factor changes nothing; it counts where one step is wilder than the others. *Measured.* |
+# | `max_grad_norm` | 1.0 | 1.0 | 0.1 | 1.0 [V] | Longer gradients are cut to this length. Adam divides by the size again, so that a constant factor changes nothing; it counts where one step is wilder than the others. *Measured.* |
 #
 # **Precision and memory**
 #
 # | option | here | gpt2 | Qwen 0.5B | 24B | what it does, why this value, and what you see when it is wrong |
 # |---|---|---|---|---|---|
 # | `use_cpu` | yes | no | no | no | Without it a Mac or a GPU is taken where there is one. |
-# | `bf16` | no | from Ampere on | same | yes | Half the bytes for activations, float32's range. On a CPU without the instructions 7 to 20 times slower. |
+# | `bf16` | no | from Ampere on | same | yes [V] | Half the bytes for activations, float32's range. On a CPU without the instructions many times slower. |
 # | `fp16` | no | below | same | no | For a T4, which only emulates bf16. Smaller range, so the loss is scaled. |
-# | `gradient_checkpointing` | no | no | no | yes | Computes activations twice in place of keeping them. TRL's default is yes. |
+# | `gradient_checkpointing` | no | no | no | yes [V] | Computes activations twice in place of keeping them. TRL's default is yes. |
 # | `dataloader_pin_memory` | no | yes | yes | yes | Only where there is a GPU; else a warning. |
 #
 # **vLLM**
 #
 # | option | here | gpt2 | Qwen 0.5B | 24B | what it does, why this value, and what you see when it is wrong |
 # |---|---|---|---|---|---|
-# | `use_vllm` | no | `--use-vllm` | same | yes | Another engine generates. Part 5. |
+# | `use_vllm` | no | `--use-vllm` | same | yes [V] | Another engine generates. Part 5. |
 # | `vllm_mode` | - | colocate | colocate | server, if there are GPUs to spare | In this process, or on GPUs of its own. |
-# | `vllm_gpu_memory_utilization` | - | 0.3 | 0.3 | on a server all | `--vllm-memory`. The share of the GPU that vLLM takes at the start. Too low: it does not start, or few texts at a time. Too high: training runs out. |
+# | `vllm_gpu_memory_utilization` | - | 0.3 | 0.3 | 0.8 [V] | `--vllm-memory`. The share of the GPU that vLLM takes at the start. Too low: it does not start, or few texts at a time. Too high: training runs out. |
 # | `vllm_importance_sampling_correction` | - | yes | yes | yes | vLLM's probabilities are not quite the policy's: weight by their quotient (chapter 5). |
 # | `vllm_importance_sampling_mode` | - | sequence_mask | same | - | A weight for the whole text; texts beyond the bound are left out. |
 # | `vllm_importance_sampling_clip_max` | - | 3.0 | 3.0 | - | The bound. Lower: more bias, less noise. |
@@ -539,7 +541,7 @@ if not is_autograding():
 # | `report_to` | none | `--wandb`, `--trackio` | same | same | Nothing leaves the machine unasked. |
 # | `logging_steps` | 1 | 1 | 1 | - | Each step is dear enough to be looked at. TRL's default is 10. |
 # | `save_strategy` | steps | steps | steps | steps | "no" saves time, and a killed run. |
-# | `save_steps` | 25 | 25 | 100 | - | Steps between checkpoints: what you are willing to lose. |
+# | `save_steps` | 25 | 25 | 100 | 5 [V] | Steps between checkpoints: what you are willing to lose. |
 # | `save_total_limit` | 3 | 3 | 3 | - | Older ones are deleted. A checkpoint is three times the weights (part 4). |
 # | `disable_tqdm` | yes | yes | yes | yes | The course prints lines of its own. |
 # | `remove_unused_columns` | no | no | no | no | Yes would drop the columns that reward functions ask for. |

@@ -265,6 +265,24 @@ def test_a_solved_chapter_looks_right(chrome, library, chapter):
         assert picture.size["width"] <= room + 1, "a picture is clipped"
 
 
+def test_chapter_6s_bare_script_trains(chrome, tmp_path):
+    """The solved chapter up to the curves of its first run."""
+    notebook = source_notebook("06_project")
+    last = next(i for i, cell in enumerate(notebook.cells) if "logs = [row for" in cell.source)
+    notebook.cells = notebook.cells[:last + 1]
+    nbformat.write(notebook, tmp_path / "06_project.ipynb")
+    with jupyter(tmp_path) as address:
+        lab = Lab(chrome, address, "06_project.ipynb")
+        lab.run_all()
+        run = 'TRAINED["full"] = bare_script('
+        lab.wait(lambda: "step 24: stars" in lab.output(run), 300)
+        assert "Traceback" not in lab.output(run)
+        lab.wait(lambda: lab.cell("logs = [row for").find_element(By.CSS_SELECTOR, "img"))
+        lab.screen("7_bare_script", lab.cell(run))
+        lab.screen("8_its_logs", lab.cell("logs = [row for"))
+    assert (tmp_path / "runs" / "bare" / "final" / "model.safetensors").is_file()
+
+
 def test_formgrader_opens_and_shows_the_grades(chrome, tmp_path):
     generate(tmp_path, CHAPTER)
     hand_in(tmp_path, {"ada": as_bytes(solved()), "bob": as_bytes(wrong())})

@@ -187,6 +187,21 @@ def test_the_table_says_what_the_course_sets(column, task, given, tmp_path):
     assert compared >= 30
 
 
+def test_every_figure_for_24_billion_weights_has_a_source_that_is_named():
+    text = "\n".join(cell.source for cell in source_notebook(CHAPTER).cells
+                     if cell.cell_type == "markdown" and "Every setting, why" in cell.source)
+    named = set(re.findall(r"as \[(\w)\]", text))
+    cited = [(row[0], row[4], set(re.findall(r"\[(\w)\]", row[4]))) for row in table()]
+    assert set.union(*(sources for *_, sources in cited)) == named
+    assert not [name for name, said, sources in cited if re.search(r"\d", said) and not sources]
+
+
+def test_what_the_table_calls_trls_default_is_its_default():
+    told = {"learning_rate": 1e-6, "logging_steps": 10, "gradient_checkpointing": True}
+    assert {row[0] for row in table() if "TRL's default" in row[5]} == told.keys()
+    assert {name: GRPOConfig.__dataclass_fields__[name].default for name in told} == told
+
+
 def test_no_default_that_has_moved_is_left_to_trl():
     assert set_by_the_course() >= {
         "epsilon_high", "importance_sampling_level", "multi_objective_aggregation",

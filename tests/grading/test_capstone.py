@@ -247,6 +247,29 @@ def test_good_rewards_have_all_points_and_the_plain_score_has_few(course, short,
         others = grader.assignment.tests.keys() - set(TESTS)
         assert all(map(outcome.passed, others))
     assert outcome.measured.keys() == {"gold", "variety", "elsewhere", "kl", "sample"}
+    assert margin(outcome.measured, good=name != "plain") >= 0.04
+
+
+def margin(measured: dict, good: bool) -> float:
+    """How far figures are from a change of points: the goal that is closest to being missed, or to
+    being reached; without the first goal for gold none counts."""
+    over = {goal: float(measured["gold" if goal == "fine" else goal]) - least
+            for goal, least in GOALS.items()}
+    return min(over.values()) if good else -over["gold"]
+
+
+def test_on_three_seeds_no_reward_comes_near_to_a_change_of_points():
+    """Another processor rounds otherwise, and a training then takes another path, as with another
+    seed. Read from the published table."""
+    table = re.findall(r"^\| ([^|]+), (\d)" + 3 * r" \| ([\d.]+)" + r" \| [\d.]+ \| \d+ \|$",
+                       (ROOT / "docs" / "results.md").read_text(), re.MULTILINE)
+    seeds = {}
+    for name, seed, *figures in table:
+        measured = dict(zip(("gold", "variety", "elsewhere"), figures, strict=True))
+        seeds.setdefault(name, {})[seed] = margin(measured, good=name != "plain score")
+    assert seeds.keys() == {"our answer", "plain score", *REWARDS} - {"ours", "plain"}
+    assert all({*margins} >= {"0", "1", "2"} and min(margins.values()) >= 0.0499
+               for margins in seeds.values()), seeds
 
 
 def test_a_reward_that_breaks_costs_no_other_points_and_says_why(course):
