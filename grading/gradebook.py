@@ -112,6 +112,8 @@ class Grader:
 
         late_percent: of the score, for a day begun; None is what was given before.
         """
+        if Path(assignment).name != assignment:
+            raise CourseError(f"'{assignment}' is no name of an assignment, such as 01_sentiment")
         self.course, self.name = course, assignment
         source, released = (course / kind / assignment / f"{assignment}.ipynb"
                             for kind in ("source", "release"))

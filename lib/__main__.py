@@ -21,7 +21,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from lib import CourseError, runs
-from lib.files import read_json
 from lib.tasks import BUNDLED, task_class
 from lib.tasks.base import Task, flag_of, type_of
 
@@ -275,7 +274,7 @@ def run_evaluate(args) -> None:
 
 
 def run_plot(args) -> None:
-    history = read_json(args.run_dir / runs.HISTORY)
+    history = runs.read_history(args.run_dir)
     from lib import plots
     from lib.tasks import task_of_run
 
@@ -306,7 +305,7 @@ def run_chat(args) -> None:
         if question:
             print(asker(question))
         if args.interactive:
-            chat.interactive(asker, sys.stdin)
+            chat.interactive(asker, sys.stdin or ())  # a shell may close it
 
 
 def run_export(args) -> None:
@@ -334,7 +333,7 @@ def run_search(args) -> None:
 def run_preflight(args) -> None:
     from lib import preflight
 
-    print("\n".join(preflight.plans(args.model)) if args.model else preflight.report())
+    print(preflight.report() if args.model is None else "\n".join(preflight.plans(args.model)))
 
 
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "compare": run_evaluate,

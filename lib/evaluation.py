@@ -7,7 +7,7 @@ from lib import CourseError, models
 from lib.files import read_json
 from lib.monitor import alarms
 from lib.rollout import sampled_rows
-from lib.runs import BASELINE, FINAL, HISTORY, before_and_after
+from lib.runs import BASELINE, FINAL, before_and_after, read_history
 from lib.tasks import task_of_run
 from lib.tasks.base import Task
 
@@ -95,15 +95,18 @@ def rows(run: Path, which: str = FINAL) -> list[dict]:
 
 def histories(runs: dict[str, Path | None]) -> dict[str, list[dict]]:
     """The reward history of each named run; None is left out."""
-    return {name: read_json(run / HISTORY) for name, run in runs.items() if run}
+    return {name: read_history(run) for name, run in runs.items() if run}
 
 
 def verdict(run_dir: Path) -> list[str]:
     """What a finished run shows, as lines: the table, then what is wrong and what to try."""
     before, after = before_and_after(run_dir)
-    history = read_json(Path(run_dir) / HISTORY)
-    task = task_of_run(run_dir)
-    found = task.findings(before, after)
+    history, task = read_history(run_dir), task_of_run(run_dir)
+    try:
+        found = task.findings(before, after)
+    except KeyError as missing:
+        raise CourseError(f"the validations of {run_dir} lack the figure {missing}, which the task "
+                          f"{task.task} measures; train again with this release") from None
     found += [f"{name}: {remedy}" for name, remedy in alarms(history, 10).items()]
     return [f"{run_dir}: {history[-1]['step']} steps",
             table({"base": before, "trained": after}, task),

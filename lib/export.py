@@ -5,6 +5,7 @@ table, the run's settings and figures, and SHA256SUMS (``sha256sum -c`` reads it
 Left out: checkpoints, whose optimizer state only a resumed run needs, and samples of training.
 """
 
+import re
 import shutil
 import tempfile
 import zipfile
@@ -25,6 +26,7 @@ from lib.runs import (
     POLICY,
     before_and_after,
     finished,
+    read_history,
 )
 from lib.tasks import task_of_run
 
@@ -69,7 +71,7 @@ def card(run_dir: Path, name: str) -> str:
         name=name, task=config["task"], trl=config["versions"]["trl"],
         base=base if on_hub else Path(base).name,
         base_model=f"base_model: {base}\n" * on_hub, seed=config["settings"]["seed"],
-        steps=read_json(run_dir / HISTORY)[-1]["step"], config=CONFIG,
+        steps=read_history(run_dir)[-1]["step"], config=CONFIG,
         history=HISTORY, table="\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -81,10 +83,11 @@ def exported(run_dir: str | Path, name: str) -> Iterator[Path]:
         target = Path(folder) / Path(name).name
         try:
             _fill(run_dir, target, name)
-        except OSError as error:  # shutil's own has neither file nor reason
-            raise CourseError(f"cannot gather the export in {tempfile.gettempdir()}: "
-                              f"{error.strerror or error}; a file of the run is missing, or there "
-                              "is no room: name another folder in TMPDIR") from None
+        except OSError as error:  # copytree's lists a reason a file in place of its own
+            reason = error.strerror or re.sub(r"^\[.*?\] |: .*", "", error.args[0][0][2])
+            raise CourseError(f"cannot gather the export in {tempfile.gettempdir()}: {reason}; a "
+                              "file of the run is missing, or there is no room: name another "
+                              "folder in TMPDIR") from None
         yield target
 
 
@@ -133,7 +136,8 @@ def from_zip(path: str | Path, folder: str | Path) -> Path:
                 archive.extractall(work)
                 _check_sums(Path(work) / target.name, path)
                 (Path(work) / target.name).rename(target)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    # Beside the libraries' own: a password is a RuntimeError, checksums that are none a ValueError.
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError) as error:
         raise CourseError(f"cannot unpack {path}: {error}; export it again, or free some space"
                           ) from None
     return target

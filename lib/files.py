@@ -52,7 +52,7 @@ def read_json(path: Path, *keys: str):
         return value
     except FileNotFoundError:
         raise CourseError(f"{path} does not exist; is this the folder of a run?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: brackets without end
         raise CourseError(f"cannot read {path}: {error}") from None
 
 

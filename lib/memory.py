@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
 
-from lib import models
+from lib import CourseError, models
 from lib.tasks.base import Task
 
 FLOAT = 4  # bytes; weights, gradients and Adam's two moments are float32
@@ -53,7 +53,11 @@ def estimate(config, *, batch: int, step: int, group: int, prompt: int, completi
     else float32, and logits.
     """
     with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        try:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        except (ValueError, RuntimeError) as error:  # heads that do not divide the width, say
+            raise CourseError(f"no {config.model_type} can be built as this config.json says: "
+                              f"{str(error).splitlines()[0]}") from None
         sizes = [p.numel() for p in model.parameters()]
         kept = _saved(model, batch, completion) + _saved(model, -(-batch // group), prompt)
     whole = sum(sizes)

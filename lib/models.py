@@ -36,6 +36,8 @@ from lib.progress import tell_once
 from lib.prompts import prompt_text as prompt_text  # notebooks ask for it here
 from lib.runs import CONFIG, POLICY, finished, read_config
 
+NAMES_BASE = "base_model_name_or_path"  # in adapter_config.json
+
 disable_progress_bar()  # "Loading weights" and "Writing shards" flash by; downloads keep theirs
 
 
@@ -69,7 +71,11 @@ def policy_path(model: str, task) -> str:
     model = expanded(model)
     if (Path(model) / CONFIG).is_file() and not any(
             (Path(model) / name).is_file() for name in ("config.json", "adapter_config.json")):
-        return str(finished(model) / POLICY)
+        policy = finished(model) / POLICY
+        if not policy.is_dir():
+            raise CourseError(f"the run {model} has lost its folder {POLICY}/; copy the whole run "
+                              "again, or train it again")
+        return str(policy)
     return model
 
 
@@ -119,7 +125,8 @@ def hub_reachable() -> bool:
 def _load(auto_class, path: str, **kwargs):
     """``from_pretrained`` with its many failures told in one line."""
     path = expanded(path)
-    if path.startswith((".", "/", "runs/")) and not Path(path).is_dir():
+    here = path.startswith((".", "/", "runs/")) or os.path.lexists(path)
+    if here and not Path(path).is_dir():
         raise CourseError(f"no such model folder: {path}")
     if not Path(path).is_dir() and not hub_reachable():
         kwargs["local_files_only"] = True  # what the cache holds still works
@@ -143,7 +150,7 @@ def _base_of_hub_adapter(path: str) -> str | None:
     """The base model of a LoRA adapter on the Hub or in its cache; None of anything else."""
     with contextlib.suppress(Exception):  # no such id, no connection: the caller tells that
         file = hf_hub_download(path, "adapter_config.json", local_files_only=not hub_reachable())
-        return read_json(file)["base_model_name_or_path"]
+        return read_json(file)[NAMES_BASE]
 
 
 def _first_line(error: Exception) -> str:
@@ -238,7 +245,10 @@ def load_config(path: str):
 def _load_adapter(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from peft import PeftModel  # seconds to import
 
-    base = read_json(Path(path) / "adapter_config.json").get("base_model_name_or_path") or "?"
+    base = read_json(Path(path) / "adapter_config.json", NAMES_BASE)[NAMES_BASE]
+    if not isinstance(base, str) or Path(base).resolve() == Path(path).resolve():
+        raise CourseError(f"{path} is a LoRA adapter that does not name its base model; write it "
+                          f"into adapter_config.json as {NAMES_BASE}")
     try:
         model, tokenizer = load_policy(base)
         if (Path(path) / "tokenizer_config.json").is_file():
@@ -376,7 +386,8 @@ def lora_config(model):
 
 
 def check_lora(model) -> None:
-    """Raise CourseError where PEFT finds no layers to adapt, before a run folder is made."""
+    """Raise CourseError where PEFT finds no layers to adapt, or refuses those that it finds (a
+    Mamba's kernels read weights past their layers), before a run folder is made."""
     from peft import get_peft_model
 
     with torch.device("meta"):  # names and shapes alone, no weights
@@ -384,5 +395,6 @@ def check_lora(model) -> None:
     try:
         get_peft_model(skeleton, lora_config(model))
     except ValueError as error:
-        raise CourseError(f"--use-peft cannot adapt a {type(model).__name__}: "
-                          f"{str(error).splitlines()[0]}; leave it out") from None
+        why = re.sub(r"^\[PEFT:\S+\] ", "", str(error).splitlines()[0]).split(". ")[0]
+        raise CourseError(f"--use-peft cannot adapt a {type(model).__name__} ({why}); leave it "
+                          "out, and all weights are trained") from None

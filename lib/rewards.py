@@ -6,8 +6,8 @@ its whole group without a word; a reward function that is wrong must stop the ru
 
 import contextlib
 import io
-import math
 import statistics
+import sys
 from collections.abc import Callable, Mapping
 
 from lib import CourseError
@@ -32,8 +32,9 @@ def validate_rewards(name: str, values, n: int) -> list[float]:
     for i, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float):
             reject(f"value {i} is a {type(value).__name__}", "every value must be a float")
-        if not math.isfinite(value):
-            reject(f"value {i} is {value}", "every value must be finite: look for a division by "
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # an int may be larger
+            shown = value if isinstance(value, float) else "too large for a float"
+            reject(f"value {i} is {shown}", "every value must be finite: look for a division by "
                    "zero, a log of zero or an overflowing exp")
     return [float(value) for value in values]
 
@@ -47,7 +48,7 @@ def call_student(function: Callable, *args, **kwargs):
         return function(*args, **kwargs)
     except (NotImplementedError, CourseError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CourseError(f"{function.__name__}: it raised {type(error).__name__}: {error}; run "
                           "its visible check in the notebook") from error
 

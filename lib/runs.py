@@ -46,14 +46,34 @@ def finished(run_dir: str | Path) -> Path:
 
 
 def before_and_after(run_dir: Path) -> tuple[dict, dict]:
-    """The metrics of a finished run's baseline and final validation."""
-    return tuple(read_json(finished(run_dir) / name, "metrics")["metrics"]
-                 for name in (BASELINE, FINAL))
+    """The metrics of a finished run's baseline and final validation, the same ones in both."""
+    before, after = found = tuple(read_json(finished(run_dir) / name, "metrics")["metrics"]
+                                  for name in (BASELINE, FINAL))
+    if not all(isinstance(one, dict) for one in found) or before.keys() != after.keys() or not all(
+            isinstance(m, dict) and m.keys() >= {"value", "low", "high", "n"}
+            for one in found for m in one.values()):
+        raise CourseError(f"{run_dir}: {BASELINE} and {FINAL} are no two validations of one run; "
+                          "copy the run again")
+    return found
 
 
 def read_config(folder: str | Path) -> dict:
     """training_config.json of a run's or an export's folder."""
-    return read_json(Path(folder) / CONFIG, "task", "settings")
+    config = read_json(Path(folder) / CONFIG, "task", "settings")
+    if not isinstance(config["task"], str) or not isinstance(config["settings"], dict):
+        raise CourseError(f"{Path(folder) / CONFIG} names no task and its settings; "
+                          "copy the run again")
+    return config
+
+
+def read_history(run_dir: str | Path) -> list[dict]:
+    """The rows of reward_history.json, one a step. Raises CourseError where there is none."""
+    path = Path(run_dir) / HISTORY
+    rows = read_json(path)
+    if not isinstance(rows, list) or not rows or not all(
+            isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+        raise CourseError(f"{path} holds no step of a run; wait for its first, or train again")
+    return rows
 
 
 def write_checksums(checkpoint: Path) -> None:

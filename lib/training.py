@@ -7,8 +7,10 @@ Every TRL default that has moved between releases is set here by name.
 
 import copy
 import dataclasses
+import errno
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,10 +25,10 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from lib import CourseError, is_autograding, models, monitor, plots, runs, show_one_line, trackers
-from lib.files import read_json, write_json
+from lib.files import write_json
 from lib.logprobs import OUT_OF_MEMORY, completion_logprobs
 from lib.memory import fitting, halved
 from lib.prompts import pieces, prompt_ids
@@ -162,89 +164,136 @@ def train(task: Task, answers: Mapping[str, Callable], run_dir: str | Path, *,
     Raises CourseError for a user's mistake and NotImplementedError for an unsolved exercise, both
     before the run folder is made; a reward that goes wrong later, or a full disk, stops the run.
     """
-    run_dir, launched = Path(run_dir), processes()
-    first = launched.is_main_process
+    run_dir, first = Path(run_dir), processes().is_main_process
     checkpoint = None if first else broadcast_object_list([None])[0]
     _check_before(task, answers)
     if first:
         check_folder(run_dir, resume is not None, overwrite)
-    prompts, held_out = task.prompts("train"), task.prompts("eval")
-    policy, tokenizer = models.load_policy(models.policy_path(task.model, task))
-    if task.use_peft:
-        models.check_lora(policy)
-    check_answers(task, answers)
-    rows = task.train_rows(answers, prompts, task.max_steps * task.prompts_per_step)
-    longest = check_lengths(policy, tokenizer, [*rows, *task.eval_rows(answers, held_out)],
-                            task.max_completion_length)
-    task = _planned(task, policy, longest)
-    reference = copy.deepcopy(policy).requires_grad_(False)
-
-    def sampler(policy):
-        return partial(sampled_rows, policy, tokenizer, reference)
-
-    def reference_logps(prompts, completion_ids):
-        return completion_logprobs(reference, prompt_ids(tokenizer, prompts), completion_ids,
-                                   tokenizer.pad_token_id)
-
-    recorder = monitor.RunRecorder(
-        run_dir, type(task), lambda policy: ask_probes(task, probes, reward, sampler(policy),
-                                                       tokenizer),
-        len(prompts) / task.prompts_per_step)
-
-    def observe(step: int, rows: list[dict]) -> None:
-        everyones = gather_object(rows)
-        if first:
-            recorder.observe(step, everyones)
-
-    reward = RewardFunction(task, answers, reference_logps, observe)
-    probes = task.eval_rows(answers, held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
-    config = describe(task, policy.device) | {
-        "conversational": not isinstance(rows[0]["prompt"], str)}
+    run = Run(task, answers, run_dir)
     with runs.claimed(run_dir) if first else nullcontext():
         if first:
             check_folder(run_dir, resume is not None, overwrite)  # another run may have ended in it
-            checkpoint = _resume_point(run_dir, resume, task, policy)
+            checkpoint = _resume_point(run_dir, resume, run.task, run.policy)
             if resume is None:
-                variance = check_reward_variance(task, answers, reward, policy, tokenizer, rows)
-                if refuse_hopeless and variance["hopeless"]:
-                    raise CourseError(f"hopeless: {variance['hopeless']}")
-                _start(run_dir, config, task.measure(answers, sampler(policy), held_out)
-                       | {"reward_variance": variance})
+                run.start(refuse_hopeless)
             broadcast_object_list([checkpoint])
-        # Trackio takes two runs of one name for one; a resumed run keeps the name of its start.
-        started = read_json(run_dir / runs.CONFIG).get("started", "")
-        run_name = task.run_name or f"{task.name()} {started}"
-        done = runs.step_of(checkpoint) if checkpoint else 0
-        history = read_json(run_dir / runs.HISTORY) if checkpoint else []
-        with _told_when_disk_is_full(run_dir), monitor.Stop(live) as stop:
-            trained = None
-            while trained is None:
-                watching = [stop]
-                if first:
-                    recorder.rewind(done, history)
-                    watching = [recorder, monitor.Progress(), monitor.HealthAlarms(recorder), stop,
-                                *callbacks]
-                    watching += [monitor.LivePlot(recorder, run_dir.name)] if live else []
-                    watching += [trackers.Validation(task.report_to, run_dir)
-                                 ] if task.report_to else []
-                try:
-                    trained = run_trainer(task, policy, tokenizer, reference, reward, run_dir,
-                                          checkpoint, rows, watching, run_name)
-                except OUT_OF_MEMORY:
-                    task = _with_less_memory(task, run_dir, recorder, done)
-                if trained is None:  # the failed try may have trained some weights already
-                    policy = reference = None  # their memory, before it is asked for again
-                    gc.collect()
-                    torch.cuda.empty_cache()
-                    policy, reference = _policy_and_reference(task)
-        if not first:
-            return run_dir
         with _told_when_disk_is_full(run_dir):
-            _save(run_dir, trained, tokenizer, recorder)
-            # Last of all: a folder with the final validation is a finished run.
-            write_json(run_dir / runs.FINAL, task.measure(answers, sampler(trained), held_out))
-    trackers.report(task.report_to, run_name, run_dir)
+            trained = run.trained(checkpoint, live, callbacks)
+            if not first:
+                return run_dir
+            run.finish(trained)
+    trackers.report(task.report_to, run.tracked_as(), run_dir)
     return run_dir
+
+
+class Run:
+    """One run on its way: what is asked, of which policy, and what writes it down.
+
+    Loads all of it and checks that it goes together; raises CourseError where it does not. The
+    run folder comes with ``start``.
+    """
+
+    def __init__(self, task: Task, answers: Mapping[str, Callable], run_dir: Path):
+        self.answers, self.run_dir, self.first = answers, run_dir, processes().is_main_process
+        prompts, self.held_out = task.prompts("train"), task.prompts("eval")
+        self.policy, self.tokenizer = models.load_policy(models.policy_path(task.model, task))
+        if task.use_peft:
+            models.check_lora(self.policy)
+        check_answers(task, answers)
+        self.rows = task.train_rows(answers, prompts, task.max_steps * task.prompts_per_step)
+        longest = check_lengths(
+            self.policy, self.tokenizer, [*self.rows, *task.eval_rows(answers, self.held_out)],
+            task.max_completion_length)
+        self.task = task = _planned(task, self.policy, longest)
+        self.reference = _frozen_copy(self.policy)
+        self.reward = RewardFunction(task, answers, self._reference_logps, self._observe)
+        self.probes = task.eval_rows(answers, self.held_out[:PROBE_PROMPTS]) * PROBE_SAMPLES
+        self.recorder = monitor.RunRecorder(run_dir, type(task), self._ask_probes,
+                                            len(prompts) / task.prompts_per_step)
+
+    def _sampler(self, policy) -> Callable:
+        return partial(sampled_rows, policy, self.tokenizer, self.reference)
+
+    def _reference_logps(self, prompts: list, completion_ids: list[list[int]]
+                         ) -> list[list[float]]:
+        return completion_logprobs(self.reference, prompt_ids(self.tokenizer, prompts),
+                                   completion_ids, self.tokenizer.pad_token_id)
+
+    def _observe(self, step: int, rows: list[dict]) -> None:
+        everyones = gather_object(rows)
+        if self.first:
+            self.recorder.observe(step, everyones)
+
+    def _ask_probes(self, policy) -> list[dict]:
+        return ask_probes(self.task, self.probes, self.reward, self._sampler(policy),
+                          self.tokenizer)
+
+    def start(self, refuse_hopeless: bool) -> None:
+        """Measure the base policy, then fill the run folder with what is known before a step."""
+        variance = check_reward_variance(self.task, self.answers, self.reward, self.policy,
+                                         self.tokenizer, self.rows)
+        if refuse_hopeless and variance["hopeless"]:
+            raise CourseError(f"hopeless: {variance['hopeless']}")
+        config = describe(self.task, self.policy.device) | {
+            "conversational": not isinstance(self.rows[0]["prompt"], str)}
+        baseline = self.task.measure(self.answers, self._sampler(self.policy), self.held_out)
+        for path in self.run_dir.iterdir():  # refused before, unless --overwrite
+            if path.name != runs.CLAIM:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_json(self.run_dir / runs.CONFIG, config)
+        write_json(self.run_dir / runs.BASELINE, baseline | {"reward_variance": variance})
+
+    def trained(self, checkpoint: Path | None, live: bool, callbacks: Sequence):
+        """The policy after all steps; where memory runs out in the first, in smaller batches."""
+        done = runs.step_of(checkpoint) if checkpoint else 0
+        history = runs.read_history(self.run_dir) if checkpoint else []
+        with monitor.Stop(live) as stop:
+            while True:
+                if self.first:
+                    self.recorder.rewind(done, history)
+                try:
+                    return run_trainer(
+                        self.task, self.policy, self.tokenizer, self.reference, self.reward,
+                        self.run_dir, checkpoint, self.rows, self._watching(stop, live, callbacks),
+                        self.tracked_as())
+                except OUT_OF_MEMORY:
+                    self.task = _with_less_memory(self.task, self.run_dir, self.recorder, done)
+                self._load_anew()
+
+    def _watching(self, stop: monitor.Stop, live: bool, callbacks: Sequence) -> list:
+        """The trainer's callbacks; only the first of several processes writes and shows."""
+        if not self.first:
+            return [stop]
+        report_to = self.task.report_to
+        return [self.recorder, monitor.Progress(), monitor.HealthAlarms(self.recorder), stop,
+                *callbacks,
+                *([monitor.LivePlot(self.recorder, self.run_dir.name)] if live else []),
+                *([trackers.Validation(report_to, self.run_dir)] if report_to else [])]
+
+    def _load_anew(self) -> None:
+        """Policy and reference as they were: a failed try may have trained some weights already."""
+        self.policy = self.reference = None  # their memory, before it is asked for again
+        gc.collect()
+        torch.cuda.empty_cache()
+        self.policy, _ = models.load_policy(models.policy_path(self.task.model, self.task))
+        self.reference = _frozen_copy(self.policy)
+
+    def tracked_as(self) -> str:
+        """The run's name for trackers. Trackio takes two runs of one name for one; a resumed run
+        keeps the name of its start."""
+        started = runs.read_config(self.run_dir).get("started", "")
+        return self.task.run_name or f"{self.task.name()} {started}"
+
+    def finish(self, trained) -> None:
+        """Write what a finished run has beside a running one: policy, curves, final validation."""
+        _save(self.run_dir, trained, self.tokenizer, self.recorder)
+        # Last of all: a folder with the final validation is a finished run.
+        write_json(self.run_dir / runs.FINAL,
+                   self.task.measure(self.answers, self._sampler(trained), self.held_out))
+
+
+def _frozen_copy(policy):
+    return copy.deepcopy(policy).requires_grad_(False)
 
 
 def _planned(task: Task, policy, prompt: int) -> Task:
@@ -258,11 +307,6 @@ def _planned(task: Task, policy, prompt: int) -> Task:
               f"which is the same step, to fit into {free / 2**30:.1f} GiB "
               f"({found.peak / 2**30:.1f} estimated)", file=sys.stderr)
     return planned
-
-
-def _policy_and_reference(task: Task):
-    policy, _ = models.load_policy(models.policy_path(task.model, task))
-    return policy, copy.deepcopy(policy).requires_grad_(False)
 
 
 def _with_less_memory(task: Task, run_dir: Path, recorder, done: int) -> Task:
@@ -284,7 +328,7 @@ def _with_less_memory(task: Task, run_dir: Path, recorder, done: int) -> Task:
                           f"--output-dir {run_dir} --resume-from-checkpoint auto") from None
     print(f"memory ran out; going on with {split}, which is the same step", file=sys.stderr)
     write_json(run_dir / runs.CONFIG,
-               runs.read_config(run_dir) | {"settings": _as_json(smaller)})
+               runs.read_config(run_dir) | {"settings": dataclasses.asdict(smaller)})
     return smaller
 
 
@@ -326,18 +370,14 @@ FREE = ("run_name", "report_to", "batch_size", "accumulation")
 
 
 def _changed(before: dict, now: Task) -> list[str]:
-    """The settings that differ from a training_config.json's, for a message."""
-    found = [f"{name} {before['settings'].get(name)} -> {value}"
-             for name, value in _as_json(now).items()
-             if before["settings"].get(name) != value and name not in FREE]
-    size = before["settings"]["batch_size"] * before["settings"]["accumulation"]
-    if size != now.step_batch:
-        found.append(f"completions a step {size} -> {now.step_batch}")
+    """What differs from the settings in a training_config.json, for a message."""
+    before = type(now).of_record(before["settings"])
+    found = [f"{field.name} {old} -> {new}" for field in dataclasses.fields(now)
+             if (old := getattr(before, field.name)) != (new := getattr(now, field.name))
+             and field.name not in FREE]
+    if before.step_batch != now.step_batch:
+        found.append(f"completions a step {before.step_batch} -> {now.step_batch}")
     return found
-
-
-def _as_json(task: Task) -> dict:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(task).items()}
 
 
 def _resume_point(run_dir: Path, resume: str | None, task: Task, policy) -> Path | None:
@@ -354,7 +394,7 @@ def _resume_point(run_dir: Path, resume: str | None, task: Task, policy) -> Path
     checkpoint = runs.find_checkpoint(run_dir, resume)
     if checkpoint:
         _check_checkpoint(checkpoint, task, policy)
-    write_json(run_dir / runs.CONFIG, before | {"settings": _as_json(task)})
+    write_json(run_dir / runs.CONFIG, before | {"settings": dataclasses.asdict(task)})
     return checkpoint
 
 
@@ -364,9 +404,10 @@ def _check_checkpoint(checkpoint: Path, task: Task, policy) -> None:
              if (folder / runs.CONFIG).is_file()]
     if homes:
         other = runs.read_config(homes[0])
-        if other["task"] != task.task or _changed(other, task):
-            raise CourseError(f"the checkpoint {checkpoint} is of another run (task "
-                              f"{other['task']}); try --resume-from-checkpoint auto")
+        changed = [f"task {other['task']}"] if other["task"] != task.task else _changed(other, task)
+        if changed:
+            raise CourseError(f"the checkpoint {checkpoint} is of another run "
+                              f"({'; '.join(changed)}); try --resume-from-checkpoint auto")
     if task.use_peft != (checkpoint / "adapter_config.json").is_file():
         raise CourseError(f"the checkpoint {checkpoint} and --use-peft do not go together: one is "
                           "a LoRA adapter, the other a whole model")
@@ -423,15 +464,6 @@ def ask_probes(task: Task, rows: list[dict], reward: RewardFunction, sampler, to
             for row, of_row in zip(found, parts, strict=True)]
 
 
-def _start(run_dir, config, baseline) -> None:
-    """Make the run folder, with what is known before the first step."""
-    for path in run_dir.iterdir():  # refused before, unless --overwrite
-        if path.name != runs.CLAIM:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_json(run_dir / runs.CONFIG, config)
-    write_json(run_dir / runs.BASELINE, baseline)
-
-
 def run_trainer(task, policy, tokenizer, reference, reward, run_dir, checkpoint, rows, callbacks,
                 run_name):
     """Train with TRL; return the trained policy, a LoRA adapter merged into it."""
@@ -465,11 +497,15 @@ def _save(run_dir, policy, tokenizer, recorder) -> None:
 
 @contextmanager
 def _told_when_disk_is_full(run_dir: Path):
-    """Each library has its own exception for a full disk; the disk itself has the answer."""
+    """Each library has its own exception for a full disk, and torch's has no reason: the disk
+    itself has the answer then. A quota, or a limit of the shell's, leaves the disk room."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if shutil.disk_usage(run_dir).free > 2**20:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = re.search(r"os error (\d+)", str(error))  # as safetensors, written in Rust, says it
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not full and shutil.disk_usage(run_dir).free > 2**20:
             raise
         raise CourseError(f"the disk of {run_dir} is full; free some space, then go on with "
                           "--resume-from-checkpoint auto") from error

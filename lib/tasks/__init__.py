@@ -1,5 +1,6 @@
 """One module a task: its settings, prompts, reward and validation. Found by name or by file."""
 
+import dataclasses
 import importlib.util
 import sys
 import traceback
@@ -52,6 +53,9 @@ def _from_file(path: Path, changed: int) -> type[Task]:
     if "__dataclass_fields__" not in vars(cls):
         raise CourseError(f"{path}: write @dataclass(frozen=True, kw_only=True) above class "
                           f"{cls.__name__}")
+    if plain := [field.name for field in dataclasses.fields(cls) if "option" not in field.metadata]:
+        raise CourseError(f"{path}: write {plain[0]} = option(default, help), so that it gets its "
+                          "flag; or annotate it as a ClassVar")
     cls.task, cls.file = vars(cls).get("task", path.stem), str(path.resolve())
     return cls
 

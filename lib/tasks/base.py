@@ -121,6 +121,9 @@ COMMON_METRICS = (
     Metric("learning_rate", log_key="learning_rate"))
 
 
+MOST_PROMPTS = 2_000_000  # of a run, all laid out before its first step: 0.7 GiB
+
+
 def shuffled_passes(prompts: list, n: int, seed: int) -> list:
     """n prompts: passes over all of them, each in an order of its own, in one flat list.
 
@@ -209,6 +212,10 @@ class Task:
             values = cls.schedule(SimpleNamespace(**values)) | values
             check(values)
         made = cls(**values)
+        if (asked := made.max_steps * made.prompts_per_step) > MOST_PROMPTS:
+            raise CourseError(f"--max-steps {made.max_steps} of {made.step_batch} completions ask "
+                              f"{asked:,} prompts, and a run lays out at most {MOST_PROMPTS:,}; "
+                              "take fewer steps, or smaller ones")
         made.check()
         return made
 
@@ -259,7 +266,7 @@ class Task:
 
     def prompts(self, split: str) -> list:
         """What is asked in one split, "train" or "eval", disjoint; texts or rows of a data set."""
-        raise NotImplementedError
+        raise CourseError(f"the task {self.task} has no method prompts: see docs/your_task.md")
 
     def train_rows(self, answers: Mapping[str, Callable], prompts: list, n: int) -> list[dict]:
         """The n rows of the whole run, in order, made from the training split's prompts.
@@ -297,7 +304,7 @@ class Task:
         trainer_state while it trains. A part whose name is a Metric's log_key is logged as its
         mean. Pure: it keeps nothing from one call to the next.
         """
-        raise NotImplementedError
+        raise CourseError(f"the task {self.task} has no method parts: see docs/your_task.md")
 
     def gold(self, row: dict) -> float | None:
         """The score of a completion on a measure that no training sees; None without one."""

@@ -62,6 +62,12 @@ def get_gsm8k_questions(split: str, source: str | None = "tiny") -> list[dict]:
     return _from_hub("test" if split == "eval" else "train")
 
 
+def _is_text(value) -> bool:
+    """Whether value says something. JSON may cut a character in two, which no file can hold."""
+    return isinstance(value, str) and bool(value.strip()) and not re.search(
+        "[\ud800-\udfff]", value)
+
+
 def _read_jsonl(path: Path) -> list[dict]:
     rows = []
     for number, line in enumerate(read_lines(path, "data"), 1):
@@ -69,12 +75,11 @@ def _read_jsonl(path: Path) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CourseError(f"{path}, line {number}: no JSON: {getattr(error, 'msg', error)}"
                               ) from None
         if not isinstance(row, dict) or not all(
-                isinstance(row.get(key), str) and row[key].strip()
-                for key in ("question", "answer")):
+                _is_text(row.get(key)) for key in ("question", "answer")):
             raise CourseError(f"{path}, line {number}: wants an object with the texts "
                               '"question" and "answer"')
         if not _one_number(row["answer"].partition("####")[2]):
