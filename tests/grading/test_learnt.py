@@ -242,7 +242,7 @@ BY_IMPORT = [
                 "    p = torch.tensor(float(p)).double()\n"
                 "    hits = torch.distributions.Binomial(num_generations, p)\n"
                 "    ends = torch.tensor([0, num_generations]).double()\n"
-                "    return 1 - float(hits.log_prob(ends).exp().sum())", True),
+                "    return 1 - float(hits.log_prob(ends).exp().sum())", False),  # 2e-9 off
         "ex5": ("from lib.tasks.persona import judged as robust_persona_reward", False)}),
     ("05_off_policy", {
         "ex1": ("from lib.off_policy import surrogate as sequence_ratio", False),
