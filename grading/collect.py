@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbgrader.api import MissingEntry
 
-from grading import handed_in, late, submission
+from grading import gradescope, handed_in, late, submission
 from grading.class_list import COLUMNS, key, read_class_list
 from grading.download import COPY, File, read_download
 from grading.gradebook import open_gradebook
@@ -95,8 +95,14 @@ def _by_student(files: list[File], students: list[dict[str, str]], assignment: s
     problems: list[str] = []
     others: dict[str, str] = {}  # student -> another name beside the student's number
     owners: dict[str, dict[tuple, list[Owned]]] = defaultdict(lambda: defaultdict(list))
-    for item in owned(files, roster):
+    files, known = gradescope.claims(files)
+    items = list(owned(files, roster, known))
+    on_platform = any(item.claim.kind != PLAIN for item in items)
+    for item in items:
         student = _student(item.claim, roster, assignment)
+        if on_platform and not roster and item.place == item.file.path and not (
+                item.file.is_notebook or item.claim.kind != PLAIN):
+            student = None  # a page or table of the platform's own
         if student:
             owners[student][item.owner].append(item)
             if roster and roster.by_number_alone(item.claim):
@@ -116,6 +122,9 @@ def _by_student(files: list[File], students: list[dict[str, str]], assignment: s
                                else "give a class list"))
         else:
             theirs[student] = (with_notebook or list(by_owner.values()))[0]
+    if not roster and len(theirs) == 1 and sum(item.file.is_notebook for item in items) > 1:
+        problems.append(f"{next(iter(theirs))}: all files were taken for one student's; if they "
+                        "are several students', give a class list")
     problems += [f"{student}: by the number alone, Canvas writes '{name}'; if that is a group, its "
                  "other members got nothing" for student, name in sorted(others.items())]
     return theirs, problems
@@ -124,7 +133,8 @@ def _by_student(files: list[File], students: list[dict[str, str]], assignment: s
 def _student(claim: Claim, roster: Roster | None, assignment: str) -> str | None:
     if roster:
         return roster.student(claim)
-    return None if claim.blind or key(claim.label) == key(assignment) else key_id(claim.label)
+    name = COPY.sub("", f"{claim.label}.ipynb").removesuffix(".ipynb")
+    return None if claim.blind or key(name) == key(assignment) else key_id(claim.label)
 
 
 def _nobody(claim: Claim, roster: Roster | None) -> str:
@@ -177,8 +187,9 @@ def _time(item: Owned) -> tuple:
     A copy's number is no date: a browser writes " (1)" on whatever is fetched for the second time.
     """
     none = datetime.min
+    by_number = re.sub(r"\d+", lambda digits: digits[0].zfill(20), item.file.path)
     return (item.claim.when or none, item.claim.order, item.file.when or none, item.file.copy,
-            item.file.path)
+            by_number)
 
 
 def _seen(data: bytes, assignment: str, places: list) -> tuple[bool, str | None]:

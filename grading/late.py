@@ -12,6 +12,7 @@ from grading.owners import Claim
 from lib import CourseError
 from lib.files import read_json, write_json, write_text
 
+SAY_LATE = ("canvas", "ilias")  # platforms that mark what is late, and nothing else
 PERCENTS = "late_percent.json"  # in the course folder: what a day costs, by assignment
 
 
@@ -33,8 +34,8 @@ def told(claims: dict[str, Claim], due: datetime | None) -> list[str]:
     """What the instructor has to know of the times, a line each; claims by student."""
     late = [student for student, claim in claims.items() if claim.late and not claim.when]
     unknown = [student for student, claim in claims.items()
-               if claim.kind != "canvas" and not claim.when]
-    lines = [f"{student}: late, says Canvas, but not by how much; "
+               if claim.kind not in SAY_LATE and not claim.when]
+    lines = [f"{student}: late, says the platform, but not by how much; "
              + ("it counts as one day" if due else "without --due it costs nothing")
              for student in late]
     if due and unknown:

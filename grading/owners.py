@@ -7,7 +7,7 @@ or a file's own name, was written by a student, who may have written another's n
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from grading.class_list import fold, key
@@ -36,6 +36,8 @@ PLATFORMS = {
     "dashed": re.compile(r"(?P<name>.+?) - (?P<file>.+)$")}
 # How Drive names a copy, in some languages.
 COPY_OF = re.compile(r"^(?:copy of|kopie von|copie de|copia di|copia de|cópia de) ", re.IGNORECASE)
+# What ILIAS writes before the name of a file, in the language of who downloads it.
+LATE = re.compile(r"(?:late submission|versp(?:ae|ä)tete abgabe) - ", re.IGNORECASE)
 # A student may name a folder or a file like this too, so beside a class list it proves nothing.
 PLAIN = "plain"
 
@@ -84,7 +86,9 @@ class Owned:
     def own_name(self) -> str:
         """The file's name as the student wrote it, without what a platform put before it."""
         theirs = self.claim.file
-        return theirs if theirs and self.file.name.endswith(theirs) else self.file.name
+        if theirs and self.file.name.endswith(theirs):
+            return theirs
+        return LATE.sub("", self.file.name) if self.claim.late else self.file.name
 
 
 def key_id(name: str) -> str:
@@ -175,23 +179,28 @@ class Roster:
         return bool(names) and key(said.label) not in names
 
 
-def owned(files: list[File], roster: Roster | None, depth: int = 0) -> Iterator[Owned]:
-    """Each file with its owner: the outermost part of its path that tells students apart."""
+def owned(files: list[File], roster: Roster | None, known: dict[str, Claim] | None = None,
+          depth: int = 0) -> Iterator[Owned]:
+    """Each file with its owner: the outermost part of its path that tells students apart.
+
+    known: what a platform's own table says of a folder's name.
+    """
+    known = known or {}
     folders: dict[str, list[File]] = defaultdict(list)
     for file in files:
         if len(file.parts) == depth + 1:
             yield Owned(file, claim(file.name, is_file=True), file.path)
         else:
             folders[file.parts[depth]].append(file)
-    said = {name: claim(name, is_file=False) for name in folders}
+    said = {name: known.get(name) or claim(name, is_file=False) for name in folders}
     plain = [name for name in folders if said[name].kind == PLAIN]
-    below = {name: list(owned(folders[name], roster, depth + 1)) for name in plain
+    below = {name: list(owned(folders[name], roster, known, depth + 1)) for name in plain
              if not (roster and any(roster.student(said[name]) for name in plain))}
     apart = not below or (_unknown(below, roster) if roster
                           else _tells_apart(plain, folders, depth))
     for name, inside in folders.items():
         if name not in plain or apart:
-            yield from (Owned(file, said[name], "/".join(file.parts[:depth + 1]))
+            yield from (Owned(file, _with_late(said[name], file), "/".join(file.parts[:depth + 1]))
                         for file in inside)
         else:
             yield from below[name]
@@ -209,12 +218,23 @@ def _unknown(below: dict[str, list[Owned]], roster: Roster) -> bool:
               for items in below.values())
 
 
+def _with_late(said: Claim, file: File) -> Claim:
+    return replace(said, late=True) if said.kind == "ilias" and LATE.match(file.name) else said
+
+
 def _tells_apart(plain: list[str], folders: dict[str, list[File]], depth: int) -> bool:
     """Whether folders of one level are students, or sections of a class and the like."""
-    inner = {file.parts[depth + 1] for name in plain for file in folders[name]
-             if len(file.parts) > depth + 1}
+    inside = [file for name in plain for file in folders[name] if len(file.parts) > depth + 1]
     if any(claim(name, is_file=NOTEBOOK.search(name) is not None).kind != PLAIN
-           for name in inner):
+           for name in {file.parts[depth + 1] for file in inside}):
         return False
-    return len(plain) > 1 or len({file.parts[depth + 1] for name in plain for file in folders[name]
-                                  if len(file.parts) > depth + 2}) < 2
+    return len(plain) > 1 or not _branches(inside, depth + 1)
+
+
+def _branches(files: list[File], depth: int) -> bool:
+    """Whether there are folders with notebooks beside each other anywhere from a depth on."""
+    folders: dict[str, list[File]] = defaultdict(list)
+    for file in files:
+        if file.is_notebook and len(file.parts) > depth + 1:
+            folders[file.parts[depth]].append(file)
+    return len(folders) > 1 or any(_branches(inside, depth + 1) for inside in folders.values())

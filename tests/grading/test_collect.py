@@ -41,7 +41,7 @@ def collect(tmp_path, capsys):
         got = {path.parts[-3]: json.loads(path.read_bytes())["metadata"]["who"]
                for path in (tmp_path / "submitted").glob("*/*/*.ipynb")}
         assert code == (0 if got else 2)
-        return got, capsys.readouterr().out
+        return got, "".join(capsys.readouterr())
 
     return collected
 
@@ -121,3 +121,103 @@ def test_the_last_upload_counts_and_a_later_one_in_another_format_is_told(collec
 def test_an_empty_folder_is_nothing_handed_in(collect):
     got, printed = collect({"jdoe/": b"", "bs/a.ipynb": notebook("B")})
     assert got == {"bs": "B"} and "jdoe: nothing handed in" in printed
+
+
+def gradescope(*people: tuple[str, str, str], more: str = "") -> str:
+    """The table of an export, one hand-in for each (name, number, address)."""
+    return "---\n" + "".join(
+        f"submission_{100 + n}:\n  :submitters:\n  - :name: {name}\n    :sid: '{sid}'\n"
+        f"    :email: {email}\n  :created_at: 2026-11-2{n} 10:00:00.000000000 Z\n"
+        for n, (name, sid, email) in enumerate(people)) + more
+
+
+@pytest.mark.parametrize("person, student", [
+    (("J. Doe", "jdoe", "none@x.org"), "jdoe"), (("J. Doe", "", "jane@x.org"), "jdoe"),
+    (("Jane Doe", "4711", "none@x.org"), "jdoe"), (("Jane Doe", "bs", "jane@x.org"), "bs"),
+    (("Jane Doe", "", "bob.smith@x.org"), "bs")])
+def test_gradescopes_table_says_whose_a_folder_is(collect, tmp_path, person, student):
+    """Its number, then its address, then its name; never what stands in the folder."""
+    got, _ = collect({"assignment_7_export/submission_metadata.yml": gradescope(person),
+                      "assignment_7_export/submission_100/ob.ipynb": notebook("this")})
+    assert got == {student: "this"}
+    assert (tmp_path / "submitted" / student / CHAPTER / "timestamp.txt").read_text() == \
+        "2026-11-20 10:00:00 UTC\n"
+
+
+def test_gradescope_without_a_class_list(collect):
+    two = gradescope(("Jane Doe", "1", "a@x.org"), ("Bob Smith", "2", "b@x.org"))
+    assert collect({"submission_metadata.yml": two, "submission_100/a.ipynb": notebook("J"),
+                    "submission_101/a.ipynb": notebook("B")}, None)[0] == {
+                        "jane_doe": "J", "bob_smith": "B"}
+
+
+PAIR = "\nsubmission_200:\n  :submitters:\n" + "".join(
+    f"  - :name: {name}\n    :sid: {sid}\n    :email: x\n"
+    for name, sid in (("Jane Doe", "jdoe"), ("Bob Smith", "bs")))
+
+
+@pytest.mark.parametrize("table, where, said", [
+    (gradescope(more=PAIR), "submission_200/jdoe.ipynb", "'Jane Doe and Bob Smith' fits no single"),
+    (gradescope(("X", "", "")), "submission_100/jdoe.ipynb", "'X' fits no single student"),
+    ("- [1", "submission_100/jdoe.ipynb", "no table as Gradescope writes it"),
+    ("a: 1", "submission_100/jdoe.ipynb", "no table as Gradescope writes it")])
+def test_what_gradescopes_table_does_not_say_is_not_guessed(collect, table, where, said):
+    got, printed = collect({"submission_metadata.yml": table, where: notebook("this")})
+    assert not got and said in printed
+
+
+def test_a_students_own_table_says_nothing(collect):
+    """Only the one that stands above all files is Gradescope's."""
+    lie = gradescope(("Jane Doe", "jdoe", "jane@x.org"))
+    got, _ = collect({"bs/submission_metadata.yml": lie, "bs/submission_100/a.ipynb": notebook("B"),
+                      "w1/a.ipynb": notebook("W")})
+    assert got == {"bs": "B", "w1": "W"}
+
+
+@pytest.mark.parametrize("late", ["Late Submission", "Verspaetete Abgabe", "Verspätete Abgabe"])
+def test_ilias_says_what_is_late_before_a_files_name(collect, tmp_path, late):
+    """copySubmissionFilesToDir in https://github.com/ILIAS-eLearning/ILIAS, components/ILIAS/
+    Exercise, in the language of who downloads.
+    """
+    got, printed = collect({
+        f"Doe_Jane_jdoe_4711/{late} - {CHAPTER}.ipynb": notebook("J"),
+        f"Doe_Jane_jdoe_4711/{late} - helper.py": b"x = 1",
+        f"Smith_Bob_bs_4712/{CHAPTER}.ipynb": notebook("B"),
+        f"Wei Zhang_5_assignsubmission_file/{late} - w1.ipynb": notebook("its student's own word")})
+    assert got == {"jdoe": "J", "bs": "B"}
+    assert "jdoe: late, says the platform" in printed and printed.count("late, says") == 1
+    assert (tmp_path / "submitted" / "jdoe" / CHAPTER / "helper.py").read_bytes() == b"x = 1"
+
+
+@pytest.mark.parametrize("above", ["", "HW1/", "HW1/Submitted files/", "a/b/c/"])
+def test_folders_in_a_folder_are_students_without_a_class_list_too(collect, above):
+    """Teams: a folder a student, below which one for each attempt."""
+    got, _ = collect({f"{above}{who}/Version {n}/a.ipynb": notebook(f"{who} {n}")
+                      for who, last in (("Jane Doe", 11), ("Bob Smith", 2))
+                      for n in range(1, last + 1)}, None)
+    assert got == {"jane_doe": "Jane Doe 11", "bob_smith": "Bob Smith 2"}
+
+
+def test_one_folder_without_a_class_list_is_told_for_what_it_is_taken(collect):
+    got, printed = collect({"HW/a_Jane.ipynb": notebook("J"), "HW/b_Bob.ipynb": notebook("B")},
+                           None)
+    assert list(got) == ["hw"] and "hw: all files were taken for one student's" in printed
+    _, printed = collect({f"{who}/a.ipynb": notebook(who) for who in ("jdoe", "bs")}, None)
+    assert "were taken" not in printed
+
+
+@pytest.mark.parametrize("page, beside", [
+    ("index.html", "1-2 - Jane Doe - Nov 20, 2026 1005 AM/a.ipynb"),
+    ("grades.csv", "Doe, Jane(jdoe)/Submission attachment(s)/a.ipynb"),
+    ("status.xlsx", "Doe_Jane_jdoe_4711/a.ipynb")])
+def test_a_platforms_own_pages_are_no_students(collect, page, beside):
+    got, printed = collect({page: b"<p>", beside: notebook("J")}, None)
+    assert list(got.values()) == ["J"] and f"{page}: is no notebook, and nobody's" in printed
+
+
+@pytest.mark.parametrize("name", ["01_sentiment (1) - Jane Doe.ipynb",
+                                  "01_sentiment - Jane Doe.ipynb", "01_sentiment-2 - J.ipynb"])
+def test_a_name_behind_the_notebooks_own_is_not_taken_for_a_student(collect, name):
+    """As Google Forms names what is uploaded; in Classroom the student stands before it."""
+    for class_list in (CLASS, None):
+        assert not collect({name: notebook("J")}, class_list)[0]

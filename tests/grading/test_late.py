@@ -75,7 +75,7 @@ def test_the_penalty_follows_due_date_flag_and_score(tmp_path, capsys):
         assert main(["autograde", CHAPTER, *course, "--workers", "1", *flag]) == 0
 
     collect("2026-12-01T23:59+00:00")
-    assert "smithbob: late, says Canvas, but not by how much" in capsys.readouterr().out
+    assert "smithbob: late, says the platform, but not by how much" in capsys.readouterr().out
     grade()
     assert scores(tmp_path, capsys) == {"doejane": "60", "smithbob": "60", "hw_two": "60"}
     grade("--late-percent", "10")
