@@ -1,12 +1,16 @@
 """Seconds a training step costs: TRL's own trainer against ours, on a CPU. Not a test.
 
-    .venv/bin/python -m benchmarks.training                    # about 15 minutes
+    .venv/bin/python -m benchmarks.training                    # about half an hour
     .venv/bin/python -m benchmarks.training --only sentiment --rounds 1
     .venv/bin/python -m benchmarks.training --neighbour        # with one core taken away
+    .venv/bin/python -m benchmarks.training --commands         # whole commands
 
 Both train the same weights on the same prompts with the same reward, in turn, in one process;
 figures are medians over steps, in CPU-seconds and in seconds. Stock is TRL at its defaults but for
 what would be another computation (length, group, batch, learning rate, beta).
+
+A whole command also starts, measures, asks probes and writes files; what a step of it costs is the
+difference between one of LONG and one of SHORT steps.
 """
 
 import argparse
@@ -14,7 +18,10 @@ import contextlib
 import io
 import multiprocessing
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,6 +32,7 @@ from datasets import Dataset
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
+from grading.release import write_source
 from lib import models
 from lib.scoring import get_sentiment_scores
 from lib.tasks import task_class
@@ -32,6 +40,7 @@ from lib.training import grpo_config
 from lib.trl_overrides import Trainer
 
 STEPS = 10
+LONG, SHORT = 40, 10
 PHASES = {"generation": "_generate_single_turn", "scorer": "_calculate_rewards",
           "forward": "_get_per_token_logps_and_entropies"}
 
@@ -51,15 +60,18 @@ class Clock(TrainerCallback):
                                time.perf_counter() - self.start[1]))
 
 
-def case(name: str, beta: float) -> dict:
+BUNDLED = ("sentiment", "persona")
+
+
+def case(name: str, beta: float, steps: int = STEPS) -> dict:
     """What is trained: a bundled policy on its task, or a random one with full completions."""
-    if name in ("sentiment", "persona"):
-        task = task_class(name).of(beta=beta, max_steps=STEPS)
+    if name in BUNDLED:
+        task = task_class(name).of(beta=beta, max_steps=steps)
         policy, tokenizer = models.load_policy(models.policy_path("tiny", task))
         prompts = [p if name == "sentiment" else f"Q: {p}\nA:" for p in task.prompts("train")]
     else:
         layers, width, length = map(int, name.split("x"))
-        task = task_class("sentiment").of(beta=beta, max_steps=STEPS,
+        task = task_class("sentiment").of(beta=beta, max_steps=steps,
                                           max_completion_length=length)
         _, tokenizer = models.load_policy(models.policy_path("tiny", task))
         set_seed(0)
@@ -78,7 +90,7 @@ def case(name: str, beta: float) -> dict:
 
 
 def trained(stock: bool, what: dict, folder: Path) -> tuple[Clock, dict[str, float]]:
-    """Train STEPS steps: the clock, and the CPU-seconds of each phase."""
+    """Train the task's steps: the clock, and the CPU-seconds of each phase."""
     task, clock, spent = what["task"], Clock(), defaultdict(float)
     what["policy"].save_pretrained(folder / "policy")
     what["tokenizer"].save_pretrained(folder / "policy")
@@ -86,7 +98,7 @@ def trained(stock: bool, what: dict, folder: Path) -> tuple[Clock, dict[str, flo
     if stock:
         config = GRPOConfig(
             output_dir=str(folder / "stock"), use_cpu=True, bf16=False, report_to="none",
-            max_steps=STEPS, per_device_train_batch_size=task.batch_size,
+            max_steps=task.max_steps, per_device_train_batch_size=task.batch_size,
             gradient_accumulation_steps=task.accumulation,
             num_generations=task.num_generations, learning_rate=task.learning_rate,
             max_completion_length=task.max_completion_length, beta=task.beta,
@@ -94,7 +106,7 @@ def trained(stock: bool, what: dict, folder: Path) -> tuple[Clock, dict[str, flo
     else:
         config = grpo_config(task, folder / "ours", torch.device("cpu"), "ours")
         config.save_strategy = "no"
-    rows = (what["prompts"] * 20)[:STEPS * task.prompts_per_step]
+    rows = (what["prompts"] * 20)[:task.max_steps * task.prompts_per_step]
     trainer = (GRPOTrainer if stock else Trainer)(
         model=policy, reward_funcs=[what["reward"]], processing_class=what["tokenizer"],
         args=config, train_dataset=Dataset.from_dict({"prompt": rows}), callbacks=[clock])
@@ -137,6 +149,32 @@ def measured(name: str, beta: float, rounds: int) -> str:
             f"{wall_stock:.3f} | {wall:.3f} | {parts} |")
 
 
+def command_seconds(stock: bool, name: str, beta: float, steps: int) -> float:
+    """CPU-seconds of a whole command that trains so many steps."""
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    with tempfile.TemporaryDirectory() as folder:
+        answers = write_source(Path(folder), task_class(name).chapter)
+        command = ["benchmarks.training", "--stock", name, str(beta), str(steps)] if stock else [
+            "lib", "train", name, "--beta", str(beta), "--max-steps", str(steps), "--answers",
+            str(answers), "--output-dir", f"{folder}/run",
+            *["--no-fewshot"] * (name == "persona")]
+        before = spent()
+        subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+        return spent() - before
+
+
+def commands(name: str, beta: float, rounds: int) -> str:
+    """A row of the table of whole commands."""
+    steps = {stock: statistics.median(
+        (command_seconds(stock, name, beta, LONG) - command_seconds(stock, name, beta, SHORT))
+        / (LONG - SHORT) for _ in range(rounds)) for stock in (True, False)}
+    return (f"| {name} | {beta:g} | {steps[True]:.3f} | {steps[False]:.3f} | "
+            f"**{steps[False] / steps[True]:.2f}** |")
+
+
 def spin() -> None:
     while True:
         pass
@@ -147,20 +185,31 @@ def main() -> None:
     parser.add_argument("--only", help="one case")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--neighbour", action="store_true", help="another process keeps a core")
+    parser.add_argument("--commands", action="store_true", help="whole commands, not steps")
+    parser.add_argument("--stock", nargs=3, metavar=("CASE", "BETA", "STEPS"),
+                        help="only train with TRL's own trainer, as --commands does")
     args = parser.parse_args()
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    if args.stock:
+        name, beta, steps = args.stock
+        with tempfile.TemporaryDirectory() as folder:
+            trained(True, case(name, float(beta), int(steps)), Path(folder))
+        return
     neighbour = multiprocessing.Process(target=spin, daemon=True)
     if args.neighbour:
         neighbour.start()
     print(f"threads {torch.get_num_threads()}, OMP_WAIT_POLICY "
           f"{os.environ.get('OMP_WAIT_POLICY', 'unset')}")
-    print("| case | beta | stock, CPU-s a step | ours | ratio | stock, s | ours, s | ours, % of |\n"
-          "|---|---|---|---|---|---|---|---|")
-    for name in [args.only] if args.only else [
-            "sentiment", "persona", "2x128x32", "2x128x64", "4x256x32", "4x256x64", "6x384x32",
-            "6x384x64"]:
+    cases, row = [*BUNDLED, "2x128x32", "2x128x64", "4x256x32", "4x256x64", "6x384x32",
+                  "6x384x64"], measured
+    columns = ("stock, CPU-s a step", "ours", "ratio", "stock, s", "ours, s", "ours, % of")
+    if args.commands:
+        cases, row, columns = BUNDLED, commands, columns[:3]
+    print("\n".join([f"| {' | '.join(('case', 'beta', *columns))} |",
+                     "|" + "---|" * (2 + len(columns))]))
+    for name in [args.only] if args.only else cases:
         for beta in (0.0, 0.2):
-            print(measured(name, beta, args.rounds), flush=True)
+            print(row(name, beta, args.rounds), flush=True)
 
 
 if __name__ == "__main__":

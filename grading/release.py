@@ -317,6 +317,7 @@ def _source(chapter: str) -> str:
     return "\n".join(cell.source + "\n" for cell in source_notebook(chapter).cells)
 
 
+@cache
 def secrets(chapter: str) -> set[str]:
     """Every line of a chapter's solutions and hidden tests that nothing public holds too."""
     source = _source(chapter)

@@ -5,6 +5,7 @@ them. It holds no answer to a graded exercise.
 """
 
 import os
+import sys
 import warnings
 
 # Set before torch starts its threads, which read it once. Two threads that spin at every barrier
@@ -14,6 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# nbformat imports jsonschema, and that this one where it is installed: a second of compiling
+# grammars of web addresses, which nothing here is checked for.
+sys.modules.setdefault("rfc3987_syntax", None)
 # TRL and transformers announce renamed options to each other; no reader can act on that.
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import sqlite3
+from functools import partial
 
 import pytest
 
@@ -81,7 +82,9 @@ WRITES = ("collect", "autograde")
 @pytest.mark.parametrize("lock, refused", [
     (["BEGIN EXCLUSIVE"], READS + WRITES), (["BEGIN IMMEDIATE"], WRITES),
     (["BEGIN", "SELECT * FROM student"], WRITES)])
-def test_a_locked_gradebook_is_one_line(graded, tmp_path, capsys, lock, refused):
+def test_a_locked_gradebook_is_one_line(graded, tmp_path, capsys, monkeypatch, lock, refused):
+    # SQLite's own patience is five seconds a refusal.
+    monkeypatch.setattr("sqlite3.dbapi2.connect", partial(sqlite3.connect, timeout=0.2))
     shutil.copytree(graded, tmp_path / "c")
     more = {"autograde": ["--regrade", "--student", "cut", "--workers", "1"],
             "collect": with_class_list(tmp_path, "right", "new")}

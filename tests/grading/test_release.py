@@ -12,7 +12,20 @@ from grading.release import generate, leaks, problems, secrets, source_notebook
 from lib import CourseError
 
 
-def test_committed_notebooks_are_fresh_and_hold_no_answer():
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Chapter -> its student notebook, made now."""
+    course = tmp_path_factory.mktemp("course")
+    return {chapter: generate(course, chapter) for chapter in chapters()}
+
+
+@pytest.fixture
+def made_once(made, monkeypatch):
+    """problems() compares with these; nbgrader would take ten seconds to make them each time."""
+    monkeypatch.setattr("grading.release.generate", lambda course, chapter: made[chapter])
+
+
+def test_committed_notebooks_are_fresh_and_hold_no_answer(made_once):
     assert problems() == []
 
 
@@ -47,7 +60,7 @@ def test_secrets_are_the_solution_and_hidden_test_lines():
      "carries output"),
     (lambda nb: nb.cells[0].update(source="edited by hand"), "is stale"),
 ])
-def test_a_spoilt_release_is_told(tmp_path, spoil, message):
+def test_a_spoilt_release_is_told(made_once, tmp_path, spoil, message):
     folder = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     path = folder / "01_sentiment.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -70,7 +83,7 @@ def test_a_notebook_with_answers_is_not_overwritten(tmp_path, monkeypatch, capsy
     assert main([*command, "--overwrite"]) == 0 and main(command) == 0, "a stub is no answer"
 
 
-def test_a_leak_into_any_other_released_file_is_told(tmp_path):
+def test_a_leak_into_any_other_released_file_is_told(made_once, tmp_path):
     folder = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     (folder / "notes.md").write_text("try torch.expm1(log_ratio) - log_ratio ... no:\n"
                                      "log_ratio = ref_logps - policy_logps\n")
