@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from grading import ROOT, grade
+from grading import ROOT, chapters, grade
 from grading.gradebook import Grader
 from grading.release import source_notebook
 from grading.sandbox import client, isolation, withheld
@@ -181,7 +181,8 @@ def test_the_files_of_what_is_withheld_are_empty(jail):
 # Files with a function of such a name that is no answer, or fair use of a library.
 LIKE_AN_ANSWER = (
     "lib/checks/sentiment.py", "lib/checks/grpo.py", "lib/checks/persona.py",  # checks are called
-    "lib/checks/reasoning.py",                                                 # as what they check
+    "lib/checks/reasoning.py", "lib/checks/off_policy.py", "lib/checks/project.py",  # as what they
+    "lib/checks/capstone.py",                                                        # check
     "lib/logprobs.py",  # of a model, without a gradient
     "babel/numbers.py",  # a number in a language's spelling
     "openfold_utils/tensor_utils.py",  # a masked mean: fair use
@@ -190,8 +191,7 @@ LIKE_AN_ANSWER = (
 
 def test_what_is_left_holds_no_other_grpo():
     """Every visible library: no function of an exercise's name, none for advantages or ratios."""
-    names = {name for chapter in ("01_sentiment", "02_grpo", "03_persona", "04_reasoning")
-             for c in source_notebook(chapter).cells
+    names = {name for chapter in chapters() for c in source_notebook(chapter).cells
              if c.metadata.get("nbgrader", {}).get("solution") and c.cell_type == "code"
              for name in re.findall(r"^def (\w+)", c.source, re.MULTILINE)}
     assert len(names) > 25
@@ -235,6 +235,38 @@ BY_IMPORT = [
                  "    more = torch.cat([ids[:, :1], ids], 1)\n"
                  "    return logprobs.token_logprobs(lambda **k: SimpleNamespace(logits=torch.cat("
                  "[logits, logits[:, :1]], 1)), more, torch.ones_like(more))", False)}),
+    ("03_persona", {
+        "ex1": ("from lib.tasks.persona import judged as persona_reward", False),
+        "ex2": ("from lib.intervals import text_metrics as validation_metrics", False),
+        "ex3": ("import torch\ndef signal_probability(p, num_generations):\n"
+                "    p = torch.tensor(float(p)).double()\n"
+                "    hits = torch.distributions.Binomial(num_generations, p)\n"
+                "    ends = torch.tensor([0, num_generations]).double()\n"
+                "    return 1 - float(hits.log_prob(ends).exp().sum())", False),  # 2e-9 off
+        "ex5": ("from lib.tasks.persona import judged as robust_persona_reward", False)}),
+    ("05_off_policy", {
+        "ex1": ("from lib.off_policy import surrogate as sequence_ratio", False),
+        "ex2": ("from trl.trainer.utils import clip_ratio as clip_fraction", False),
+        "ex3": ("from lib.off_policy import mismatch as truncated_weights", False),
+        "ex4": ("from lib.rewards import reward_variance as select_alive", False),
+        "ex5": ("def keep_best(rewards, num_generations, k):\n"
+                "    return rewards.view(-1, num_generations).topk(k).indices.flatten()", False),
+        "ex6": ("from trl.trainer.dpo_trainer import DPOTrainer\ndpo_loss = DPOTrainer.dpo_loss",
+                False)}),
+    ("06_project", {
+        "ex1": ("from trl import GRPOConfig\ndef grpo_settings(output_dir, seed, processes=1):\n"
+                "    return GRPOConfig(output_dir, seed=seed).to_dict()", False),
+        "ex2": ("from lib.tasks.base import prompts_per_step as batch_plan", False),
+        "ex3": ("from transformers import optimization\ndef lr_at(step, peak, warmup, total):\n"
+                "    warmup = math.ceil(warmup * total) if warmup < 1 else warmup\n"
+                "    return peak * optimization._get_cosine_schedule_with_warmup_lr_lambda(step, "
+                "num_warmup_steps=warmup, num_training_steps=total, num_cycles=0.5)", True),
+        "ex4": ("from transformers.trainer_utils import get_last_checkpoint\nimport pathlib\n"
+                "def newest_complete(listing, processes=1):\n"
+                "    for name in listing: pathlib.Path('all', name).mkdir(0o777, True, True)\n"
+                "    return get_last_checkpoint('all') if listing else None", False),
+        "ex6": ("from lib.memory import estimate as memory_estimate", False),
+        "ex7": ("from grading.capstone import gold as project_reward", False)}),
     ("04_reasoning", {
         "ex1c": ("from babel import numbers\ndef parse_number(text):\n"
                  "    try: return float(numbers.parse_decimal(text, locale='en'))\n"
