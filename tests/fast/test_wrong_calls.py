@@ -5,16 +5,18 @@ And terminals: what reads or shows our output may close, be narrow, or know few 
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from grading.__main__ import main as grading
-from lib import runs
+from lib import models, runs
 from lib.__main__ import main
 from lib.tasks.sentiment import SentimentTask
 from lib.tiny import WEIGHTS
@@ -70,8 +72,52 @@ WRONG = [
     ["preflight", "folder"], ["preflight", "x", "y"],
     ["--version"], ["-x"], ["train", "sentiment", "-m", "tiny"],
 ]
-WRONG_GRADING = [[], ["fly"], ["release", "none"], ["autograde"], ["autograde", "none"],
-                 ["collect"], ["collect", "none.zip"], ["faults", "none"], ["doctor", "--x"]]
+WRONG_GRADING = [
+    [], ["fly"], ["release", "none"], ["autograde"], ["autograde", "none"],
+    ["collect"], ["collect", "none.zip"], ["faults", "none"], ["doctor", "--x"],
+    *([verb, name, "--course", "course"] for verb in ("autograde", "feedback", "export")
+      for name in ("/", "..", "a/b", "", "a\nb", "😀", "x" * 3000)),
+    *(["release", "01_sentiment", "--course", place] for place in ("answers.py", "loop", "/proc")),
+    ["export", "01_sentiment", "--format", "xls"], ["leaderboard", "/", "--course", "course"],
+    ["collect", "01_sentiment", "folder", "--due", "2026-13-45"], ["bundle", "dean"],
+    ["autograde", "01_sentiment", "--workers", "1e9"], ["demo", "--out", "answers.py"],
+    ["autograde", "01_sentiment", "--workers", "0"], ["doctor", "--isolation", ""],
+    ["autograde", "01_sentiment", "--late-percent", "x"], ["selfcheck", "x"], ["faults", ""]]
+
+# Odder ones. A name that no file has, or that a file system refuses:
+NAMES = ["a\nb", "😀 é", "x" * 3000, "\udcff", "loop", "dangling", "answers.py/x"]
+ODD = [
+    *([*TRAIN, "--model", name] for name in (*NAMES, "answers.py", "/dev/null")),
+    *([*TRAIN, "--scorer", name] for name in NAMES),
+    *([*TRAIN, "--prompts", name] for name in (*NAMES, "/dev/null", "one line.txt")),
+    *(["train", "reasoning", "--data", name, *ANSWERS] for name in NAMES),
+    *(["train", "sentiment", "--answers", name] for name in NAMES),
+    *(["train", name + ".py"] for name in NAMES), *(["plot", name] for name in NAMES),
+    *(["chat", name, "hi", "--task", "sentiment"] for name in NAMES),
+    *([*TRAIN, "--output-dir", name] for name in ("x" * 3000, "loop", "loop/x", "/dev/null/x")),
+    # Model folders that say something else than they hold.
+    *([*TRAIN, "--model", f"./{name}"] for name in (
+        "config", "config list", "tokenizer", "weights", "weights folder", "heads", "adapter list",
+        "adapter of nothing", "adapter of itself", "adapter of another", "no shard")),
+    ["preflight", "./heads"], ["preflight", ""], ["preflight", "./adapter list"],
+    # Numbers.
+    *([*TRAIN, "--max-steps", number] for number in ("-1", "1e9", "nan", "1000000000", "")),
+    [*TRAIN, "--batch-size", "1000000000"], [*TRAIN, "--accumulation", "1000000000"],
+    [*TRAIN, "--temperature", "1e-400"], [*TRAIN, "--vllm-memory", "nan"],
+    # Rewards and tasks that do what no one thought of.
+    *(["train", "sentiment", "--max-steps", "1", "--answers", f"{name}.py"] for name in (
+        "exits", "huge", "recurses", "asks")),
+    *(["train", f"{name}_task.py"] for name in ("bare", "plain", "no_option", "leaving")),
+    *(["train", "reasoning", "--data", f"{name}.jsonl", *ANSWERS] for name in (
+        "brackets", "columns", "null", "half a character")),
+    # Records of runs by another hand.
+    *([verb, name] for verb in ("plot", "analyze") for name in (
+        "no rows", "rows of text", "rows without steps", "brackets", "task 3")),
+    ["analyze", "no figures"], ["analyze", "no metrics"], ["chat", "no figures", "hi"],
+    [*TRAIN, "--output-dir", "no figures", "--resume-from-checkpoint", "auto"],
+    *(["chat", f"{name}.zip", "hi"] for name in ("secret", "sums", "bytes")),
+    ["export", "no figures", "--push-to-hub", "../x"],
+]
 
 
 @pytest.fixture
@@ -100,6 +146,75 @@ def mess(in_tmp):
     return in_tmp
 
 
+def mess_of(folder: Path, name: str, **files) -> None:
+    """A copy of the tiny policy with other files in place of its own, None for a folder."""
+    shutil.copytree(SentimentTask.tiny_policy, folder / name)
+    for file, content in files.items():
+        path = folder / name / file.replace("__", ".")
+        path.unlink(missing_ok=True)
+        path.mkdir() if content is None else path.write_text(content)
+
+
+@pytest.fixture
+def odd_mess(mess):
+    (mess / "loop").symlink_to("loop")
+    (mess / "dangling").symlink_to("nowhere")
+    (mess / "one line.txt").write_text("word " * 50_000)
+    config = json.loads((SentimentTask.tiny_policy / "config.json").read_text())
+    mess_of(mess, "config", config__json="")
+    mess_of(mess, "config list", config__json="[]")
+    mess_of(mess, "tokenizer", tokenizer__json="{}")
+    mess_of(mess, "weights", model__safetensors="no tensors " * 99)
+    mess_of(mess, "weights folder", model__safetensors=None)
+    mess_of(mess, "heads", config__json=json.dumps(config | {"n_head": 7}))
+    mess_of(mess, "no shard", model__safetensors=None, model__safetensors__index__json=json.dumps(
+        {"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}))
+    for name, base in {"adapter list": None, "adapter of nothing": "null",
+                       "adapter of itself": json.dumps(str(mess / "adapter of itself")),
+                       "adapter of another": json.dumps(str(SentimentTask.tiny_policy))}.items():
+        (mess / name).mkdir()
+        (mess / name / "adapter_config.json").write_text("[]" if base is None else (
+            f'{{"peft_type": "LORA", "target_modules": ["q"], "{models.NAMES_BASE}": {base}}}'))
+    for name, body in {"exits": "import sys; sys.exit(3)", "asks": "return [float(input())]",
+                       "huge": "return [10**400 for _ in completions]",
+                       "recurses": "return sentiment_reward(completions)"}.items():
+        (mess / f"{name}.py").write_text(
+            f"def sentiment_reward(completions, **kwargs):\n    {body}\n")
+    for name, source in {
+            "bare": f"tiny_policy = {str(SentimentTask.tiny_policy)!r}", "no_option": "x: int = 3",
+            "leaving": "raise SystemExit(4)", "plain": "pass"}.items():
+        (mess / f"{name}_task.py").write_text(
+            "from dataclasses import dataclass\nfrom lib.tasks.base import Task\n\n\n"
+            + "@dataclass(frozen=True, kw_only=True)\n" * (name != "plain")
+            + f"class Mine(Task):\n    {source}\n")
+    rows = {"brackets": "[" * 100_000, "columns": '{"question": "Why?"}',
+            "null": '{"question": null, "answer": null}',
+            "half a character": '{"question": "Why \\ud83d?", "answer": "#### 3"}'}
+    for name, text in rows.items():
+        (mess / f"{name}.jsonl").write_text(text + "\n")
+    mine = {"task": "sentiment", "settings": {}}
+    for name, (config, history, metrics) in {
+            "no rows": (mine, "[]", {}), "rows of text": (mine, '["a"]', {}),
+            "rows without steps": (mine, '[{"reward": 1}]', {}),
+            "brackets": (mine, rows["brackets"], {}),
+            "task 3": ({"task": 3, "settings": 3}, '[{"step": 1}]', {}),
+            "no figures": (mine, '[{"step": 1}]', {}), "no metrics": (mine, '[{"step": 1}]', 3),
+    }.items():
+        (mess / name).mkdir()
+        (mess / name / runs.CONFIG).write_text(json.dumps(config))
+        (mess / name / runs.HISTORY).write_text(history)
+        for file in (runs.BASELINE, runs.FINAL):
+            (mess / name / file).write_text(json.dumps({"metrics": metrics}))
+    for name, content in {"secret": "x", "sums": "one word\n", "bytes": b"\xff\xfe"}.items():
+        with zipfile.ZipFile(mess / f"{name}.zip", "w") as archive:
+            archive.writestr("model/SHA256SUMS", content)
+    locked = bytearray((mess / "secret.zip").read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.find(mark) + place] |= 1  # the flag that a member wants a password
+    (mess / "secret.zip").write_bytes(locked)
+    return mess
+
+
 def everything(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*"))
 
@@ -113,8 +228,17 @@ def said(capsys, run, argv) -> str:
 
 
 def test_wrong_calls(mess, capsys):
+    all_wrong(mess, capsys, WRONG)
+
+
+def test_odd_calls(odd_mess, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)  # as a shell's <&- leaves it
+    all_wrong(odd_mess, capsys, ODD)
+
+
+def all_wrong(mess, capsys, calls):
     before, wrong = everything(mess), []
-    for argv in WRONG:
+    for argv in calls:
         try:
             said(capsys, main, argv)
         except BaseException as error:  # all of them in one report
@@ -126,9 +250,51 @@ def test_wrong_calls(mess, capsys):
     assert not wrong, "\n".join(wrong)
 
 
-def test_wrong_calls_of_the_grader(mess, capsys):
+def test_wrong_calls_of_the_grader(odd_mess, capsys):
     for argv in WRONG_GRADING:
         said(capsys, grading, argv)
+
+
+def test_files_that_may_not_be_read_or_written(mess, capsys):
+    """As another user than root, whom no file refuses."""
+    shutil.copytree(mess / "list", mess / "hidden")
+    calls = [["train", "sentiment", "--answers", "secret.py"], ["plot", "hidden"],
+             ["analyze", "hidden"], ["chat", "hidden", "hi"], [*TRAIN, "--output-dir", "hidden"],
+             [*TRAIN, "--prompts", "secret.py"], ["train", "secret.py"],
+             ["chat", "tiny", "hi", "--task", "sentiment", "--jsonl", "secret.py"],
+             [*TRAIN, "--output-dir", "locked/run"], [*TRAIN, "--model", "./hidden"]]
+    (mess / "secret.py").write_text("")
+    (mess / "locked").mkdir()
+    for path, mode in {"secret.py": 0, "hidden": 0, "locked": 0o555}.items():
+        (mess / path).chmod(mode)
+    for path in (mess, *mess.parents):  # pytest keeps its folders to their owner
+        if not os.geteuid() and not path.stat().st_mode & 1:
+            path.chmod(path.stat().st_mode | 0o011)
+    root = not os.geteuid()
+    try:
+        if root:
+            os.seteuid(65534)
+        for argv in calls:
+            assert "denied" in said(capsys, main, argv), argv
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in ("hidden", "locked"):
+            (mess / path).chmod(0o755)
+
+
+def test_a_quota_in_the_middle_of_a_run_is_a_full_disk(mess):
+    """A limit on the size of a file stands for one: the disk itself has room."""
+    run = python(*TRAIN, "--batch-size", "4", "--accumulation", "2", "--num-generations", "4",
+                 "--prompts", "prompts.txt", "--output-dir", "run", preexec_fn=lambda: resource.setrlimit(
+                     resource.RLIMIT_FSIZE, (10**6, 10**6)))
+    assert run.returncode == 2 and b"Traceback" not in run.stderr
+    assert b"error: the disk of run is full; free some space" in run.stderr
+
+
+def test_a_closed_stdin_ends_a_conversation(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["chat", "tiny", "--interactive", "--task", "sentiment"]) == 0
 
 
 def test_a_reference_that_no_answer_can_meet_is_told_with_its_line(mess, capsys):
