@@ -56,7 +56,7 @@ from lib.tasks import reasoning, sentiment
 from lib.training import experiment
 
 MODEL = "tiny"
-LOOPS = {}  # name -> for each seed a row of figures a step, for the plots at the end
+LOOPS = {}  # name -> for each seed a row of figures a step
 
 use_scorer(sentiment.scorer_path(MODEL))
 dice = torch.Generator().manual_seed(0)
