@@ -286,8 +286,8 @@ def test_files_that_may_not_be_read_or_written(mess, capsys):
 def test_a_quota_in_the_middle_of_a_run_is_a_full_disk(mess):
     """A limit on the size of a file stands for one: the disk itself has room."""
     run = python(*TRAIN, "--batch-size", "4", "--accumulation", "2", "--num-generations", "4",
-                 "--prompts", "prompts.txt", "--output-dir", "run", preexec_fn=lambda: resource.setrlimit(
-                     resource.RLIMIT_FSIZE, (10**6, 10**6)))
+                 "--prompts", "prompts.txt", "--output-dir", "run",
+                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)))
     assert run.returncode == 2 and b"Traceback" not in run.stderr
     assert b"error: the disk of run is full; free some space" in run.stderr
 
