@@ -110,6 +110,7 @@ def run_doctor(args) -> None:
         print(f"{'holds ' if holds else 'BROKEN'}  {what:<36} {seen}")
     if broken := [what for what, holds, _ in facts if not holds]:
         raise CourseError(f"the jail does not hold: {'; '.join(broken)}")
+    print("The jail holds. An error on the right is how an attempt to leave it ended.")
 
 
 def run_feedback(args) -> None:

@@ -33,10 +33,14 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     """Put the notebooks of a download into COURSE/submitted; how many, and a line a problem.
 
     With a class list, now or before, a notebook whose name fits no student, or two, is told and
-    left alone. due: the last one given counts; without a time zone it is local time.
+    left alone. due: the last one given counts; without a time zone it is local time. A source that
+    is COURSE/submitted itself came through nbgrader's exchange, whose times stay.
     """
     students = read_class_list(class_list) if class_list else []
     files = read_download(source)
+    exchanged = source.resolve() == (course / "submitted").resolve()
+    if exchanged:
+        files = [file for file in files if file.name not in handed_in.EXCHANGE]
     if not files:
         raise CourseError(f"no file in {source}")
     students, due = _enter(course, assignment, students, due)
@@ -49,10 +53,14 @@ def collect(course: Path, assignment: str, source: Path, class_list: Path | None
     taken = {}
     for student, items in sorted(theirs.items()):
         try:
-            taken[student] = _take(course, assignment, student, items, places, due, problems)
+            taken[student] = _take(course, assignment, student, items, places, problems)
         except CourseError as error:
             problems.append(f"{student}: {error}")
-    problems += late.told({student: item.claim for student, item in taken.items()}, due)
+    if not exchanged:
+        claims = {student: item.claim for student, item in taken.items()}
+        for student, claim in claims.items():
+            late.note(course / "submitted" / student / assignment / "timestamp.txt", claim, due)
+        problems += late.told(claims, due)
     missing = {row["id"] for row in students
                if not (course / "submitted" / row["id"] / assignment).exists()}
     named = " ".join(problems)
@@ -146,7 +154,7 @@ def _nobody(claim: Claim, roster: Roster | None) -> str:
 
 
 def _take(course: Path, assignment: str, student: str, items: list[Owned], places: list,
-          due: datetime | None, problems: list[str]) -> Owned:
+          problems: list[str]) -> Owned:
     """Choose among one student's files and put them in place; what was not taken is told."""
     read: dict[Owned, bytes] = {}
     for item in items:
@@ -167,7 +175,7 @@ def _take(course: Path, assignment: str, student: str, items: list[Owned], place
         raise CourseError(f"{best.file.path}: this is {other}, not {assignment}; not collected")
     helpers = {_module(item): read[item] for item in sorted(read, key=_time)
                if not item.file.is_notebook and item.file.parts[:-1] == best.file.parts[:-1]}
-    _put(course / "submitted" / student / assignment, assignment, best, read[best], helpers, due)
+    _put(course / "submitted" / student / assignment, assignment, best, read[best], helpers)
     problems += [f"{student}: {item.file.path} gives way to {best.file.path}"
                  for item in ranked[:-1]]
     if left := [item.file.name for item in items
@@ -202,8 +210,8 @@ def _seen(data: bytes, assignment: str, places: list) -> tuple[bool, str | None]
         return False, None
 
 
-def _put(folder: Path, assignment: str, item: Owned, data: bytes, helpers: dict[str, bytes],
-         due: datetime | None) -> None:
+def _put(folder: Path, assignment: str, item: Owned, data: bytes, helpers: dict[str, bytes]
+         ) -> None:
     """Write a submission. Raises CourseError when a newer one is there already.
 
     The notebook keeps the time that it has in the download, by which the next collect knows.
@@ -224,4 +232,3 @@ def _put(folder: Path, assignment: str, item: Owned, data: bytes, helpers: dict[
             path.unlink()
     if when:
         os.utime(notebook, (when.timestamp(),) * 2)
-    late.note(folder / "timestamp.txt", item.claim, due)

@@ -17,8 +17,6 @@ from grading.gradebook import Grader, submitted
 from lib import CourseError
 from lib.files import write_json, write_text
 
-# What nbgrader's exchange asks for beside a page, to find the student whom it belongs to.
-EXCHANGE = ("timestamp.txt", "submission_secret.txt")
 PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!doctype html>
 <html lang="en">
@@ -65,7 +63,7 @@ def feedback(course: Path, assignment: str, students: list[str] | None = None) -
             page = course / "feedback" / student / assignment / f"{assignment}.html"
             write_text(page, PAGE.render(content, reckoning=late.reckoning))
             write_json(page.with_suffix(".json"), content)
-            for name in EXCHANGE:
+            for name in handed_in.EXCHANGE:
                 with contextlib.suppress(CourseError):  # not handed in through the exchange
                     data = handed_in.read_bytes(grader.submission(student).with_name(name))
                     write_text(page.with_name(name), data.decode("utf-8", "replace"))

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from lib import CourseError
 
+# What nbgrader's exchange puts beside a notebook: when, and for feedback whose it is.
+EXCHANGE = ("timestamp.txt", "submission_secret.txt")
 MODULES = 20  # files beside a notebook
 FILE_LIMIT, CELL_LIMIT, CELLS, NODES = 32 * 2**20, 200_000, 2000, 10**6
 SHOWN_TEXT, SHOWN_CODE, SHOWN_LINE = 10_000, 20_000, 500  # characters
@@ -70,7 +72,7 @@ class HandedIn:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a submitted file. Raises CourseError for a link, a folder, a pipe, no file."""
     if not path.parent.is_dir() or not os.path.lexists(path):
-        raise CourseError(f"no file {path.name}")
+        raise CourseError(f"no file {path.name}{_instead(path.parent)}")
     if path.is_symlink() or path.parent.is_symlink() or path.parent.parent.is_symlink():
         raise CourseError(f"{path.name} is a link, which is not followed")
     try:
@@ -86,6 +88,16 @@ def read_bytes(path: Path) -> bytes:
             raise CourseError(f"{path.name} has {status.st_size >> 20} MiB; the limit is "
                               f"{FILE_LIMIT >> 20}: clear its outputs")
         return file.read(FILE_LIMIT)
+
+
+def _instead(folder: Path) -> str:
+    """What lies in a submission's folder where its notebook is missing; the student reads it."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in names if name not in EXCHANGE and not name.startswith(".")]
+    # Which of them is the assignment's, collect can tell by their cells.
+    again = any(name.endswith(".ipynb") for name in others)
+    return "".join([f", but {', '.join(map(repr, others[:5]))}" if others else "",
+                    "; `grading collect` on submitted/ takes the right one" if again else ""])
 
 
 def read_cells(data: bytes, name: str) -> list[Cell]:

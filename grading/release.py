@@ -76,19 +76,26 @@ def config(course: Path) -> Config:
 GITHUB = "https://github.com/{repository}/blob/main/"
 COLAB = "https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb"
 BADGE = f"**[Open in Colab]({COLAB})**"  # words: a picture from elsewhere is a hole offline
+UPLOAD = "On Colab: *File > Upload notebook*, and `grpo-student.zip` into the folder on the left."
 COLAB_SETUP = """\
 #@title On Colab: run this cell first. Elsewhere it does nothing.
+import os
 import sys
 
 if "google.colab" in sys.modules:
-    COURSE = "https://github.com/{repository}"
     %cd -q /content
-    ![ -d grpo-course ] || git clone -q --depth 1 {{COURSE}} grpo-course
+    if os.path.exists("grpo-student.zip"):  # handed out in your class
+        !unzip -qn grpo-student.zip
+    elif not os.path.exists("grpo-course"):
+        {fetch}
     %cd -q grpo-course
     !bash setup.sh
     from lib import colab
     if colab.stale():
         print("Now: Runtime > Restart session, then run all cells again")"""
+CLONE = "!git clone -q --depth 1 https://github.com/{repository} grpo-course"
+NOTHING = """raise SystemExit("no grpo-student.zip in /content yet: upload it, "
+                         "then run this cell again")"""
 
 
 HERE = {"only": "notebook"}  # a page of the site has no use for such cells
@@ -97,7 +104,7 @@ FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # JupyterLab'
 
 @cache
 def repository() -> str:
-    """Where the course is published, as OWNER/NAME."""
+    """Where the course is published, as OWNER/NAME; empty while it is not."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["course"]["repository"]
 
 
@@ -107,15 +114,22 @@ def links(name: str) -> str:
     A relative link works in JupyterLab, where the course's folder is open; Colab, which has none,
     needs the whole address.
     """
-    where, order = {"repository": repository()}, ["", *chapters(), ""]
+    order = ["", *chapters(), ""]
     at = order.index(name) if name in order else 0  # a page that is no chapter has no neighbours
-    parts = [f"[{which} chapter {int(other[:2])}]({other}.ipynb) "
-             f"([on Colab]({COLAB.format(name=other, **where)}))"
+    parts = [f"[{which} chapter {int(other[:2])}]({other}.ipynb)"
+             + _elsewhere("on Colab", COLAB, other)
              for which, other in (("Back to", order[at - 1]), ("On to", order[at + 1]))
              if at and other]
-    parts += [f"[{label}](../docs/{page}.md) ([on GitHub]({GITHUB.format(**where)}docs/{page}.md))"
+    parts += [f"[{label}](../docs/{page}.md)"
+              + _elsewhere("on GitHub", GITHUB + "docs/{name}.md", page)
               for label, page in (("Glossary", "glossary"), ("Something fails", "troubleshooting"))]
     return " · ".join(parts)
+
+
+def _elsewhere(label: str, address: str, name: str) -> str:
+    """The same page where the course is published, in brackets; nothing while it is not."""
+    where = address.format(repository=repository(), name=name)
+    return f" ([{label}]({where}))" if repository() else ""
 
 
 def loop_picture() -> str:
@@ -127,10 +141,10 @@ def loop_picture() -> str:
 def first_cells(name: str) -> list[nbformat.NotebookNode]:
     """What stands below a notebook's title: links, Colab's set-up, and in chapters the loop."""
     chapter = name in chapters()
-    badge = BADGE.format(repository=repository(), name=name)
+    badge, fetch = (BADGE, CLONE) if repository() else (UPLOAD, NOTHING)
+    badge, fetch = (text.format(repository=repository(), name=name) for text in (badge, fetch))
     cells = [nbformat.v4.new_markdown_cell(f"{badge}\n\n{links(name)}", metadata=HERE),
-             nbformat.v4.new_code_cell(COLAB_SETUP.format(repository=repository()),
-                                       metadata=HERE | FOLDED)]
+             nbformat.v4.new_code_cell(COLAB_SETUP.format(fetch=fetch), metadata=HERE | FOLDED)]
     cells[0].id, cells[1].id = "cell-000", "cell-001"  # as ever: the chapter's own begin at 2
     if chapter:
         cells.append(nbformat.v4.new_markdown_cell(loop_picture(), id="loop"))
@@ -229,7 +243,8 @@ def generate(course: Path, chapter: str) -> Path:
     What nbgrader logs of a failure becomes a CourseError.
     """
     write_source(course, chapter)
-    shutil.copy(CONFIG, course / CONFIG.name)
+    if not (course / CONFIG.name).exists():  # later it is the instructor's, with a path or two
+        shutil.copy(CONFIG, course / CONFIG.name)
     result = NbGraderAPI(config=config(course)).generate_assignment(chapter)
     if not result["success"]:
         text = result.get("log", "") + result["error"]

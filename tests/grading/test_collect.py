@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from grading import handed_in
 from grading.__main__ import main
+from lib import CourseError
 from tests.grading.corpus import CHAPTER, as_bytes, generate, released
 from tests.grading.test_download import zipped
 
@@ -221,3 +223,25 @@ def test_a_name_behind_the_notebooks_own_is_not_taken_for_a_student(collect, nam
     """As Google Forms names what is uploaded; in Classroom the student stands before it."""
     for class_list in (CLASS, None):
         assert not collect({name: notebook("J")}, class_list)[0]
+
+
+def test_what_came_through_the_exchange_keeps_its_times(tmp_path, capsys):
+    """A renamed notebook is named by autograde; collect then takes it, and leaves the clock."""
+    generate(tmp_path, CHAPTER)
+    folder = tmp_path / "submitted" / "jdoe" / CHAPTER
+    folder.mkdir(parents=True)
+    (folder / "my homework (2).ipynb").write_bytes(notebook("jane"))
+    for name in handed_in.EXCHANGE:
+        (folder / name).write_text("2026-11-27 10:00:00 UTC")
+    with pytest.raises(CourseError, match=r"but 'my homework \(2\).ipynb'; `grading collect`"):
+        handed_in.read_bytes(folder / f"{CHAPTER}.ipynb")
+    (tmp_path / "c.csv").write_text(CLASS)
+    assert main(["collect", CHAPTER, str(tmp_path / "submitted"), "--class-list",
+                 str(tmp_path / "c.csv"), "--due", "2026-11-26T00:00", "--course",
+                 str(tmp_path)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "timestamp" not in said and "does not say" not in said
+    assert (folder / f"{CHAPTER}.ipynb").read_bytes() == notebook("jane")
+    assert (folder / "timestamp.txt").read_text() == "2026-11-27 10:00:00 UTC"
+    with pytest.raises(CourseError, match=f"no file {CHAPTER}.ipynb$"):
+        handed_in.read_bytes(tmp_path / "submitted" / "bs" / CHAPTER / f"{CHAPTER}.ipynb")

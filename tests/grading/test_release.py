@@ -111,6 +111,15 @@ def test_it_works_without_an_activated_environment(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+def test_the_courses_own_configuration_stays(tmp_path):
+    """An instructor writes the exchange's path into it."""
+    generate(tmp_path, "05_off_policy")
+    config = tmp_path / "nbgrader_config.py"
+    config.write_text(config.read_text() + "c.Exchange.root = '/srv/x'\n")
+    generate(tmp_path, "05_off_policy")
+    assert config.read_text().endswith("c.Exchange.root = '/srv/x'\n")
+
+
 def test_nbgraders_reason_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("grading.release.source_notebook", _without_points)
     with pytest.raises(CourseError, match=r"nbgrader: .* 'test_ex1' does not have points"):

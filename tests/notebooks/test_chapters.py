@@ -123,7 +123,7 @@ def sentiment_claims(runs, notebook):
     (k1, noise1, _, k3, noise3), far = spreads["beta 0.8"], spreads["no KL"]
     assert abs(k1 - k3) < 0.03 and noise3 < 0.8 * noise1
     assert far[4] > far[1] and far[2] > 1.5 * far[0], "far away k3 is noisy, and k2 biased"
-    judged = re.findall(r"^([a-h]): you say +(\w+), the advantages are (?:the )?(\w+)$", told,
+    judged = re.findall(r"^([a-h]): you say +(\w+), same_advantages says (\w+)$", told,
                         re.MULTILINE)
     assert "".join(letter for letter, mine, _ in judged if mine == "same") == "aefg"
     assert len(judged) == 8, "no change on which function and prediction differ"

@@ -2,11 +2,13 @@
 
 import os
 import subprocess
+import zipfile
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
-from grading import NOTEBOOKS, chapters
+from grading import chapters
 from grading.release import source_notebook, write_source
 from grading.walkthrough import Client
 from lib import CourseError, colab, export
@@ -42,7 +44,7 @@ def session(tmp_path):
     def run(notebook, **changes):
         for cell in notebook.cells:
             for old, new in {"/content": str(content), **changes,
-                             "https://github.com/grpo-course/grpo-course": str(published)}.items():
+                             "https://github.com/a/b": str(published)}.items():
                 if cell.cell_type == "code":
                     cell.source = cell.source.replace(old, new)
         Client(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute(
@@ -54,8 +56,8 @@ def session(tmp_path):
     return run
 
 
-def test_the_page_trains_into_drive_and_downloads(session):
-    page = nbformat.read(NOTEBOOKS / "colab.ipynb", as_version=4)
+def test_the_page_trains_into_drive_and_downloads(session, public):
+    page = source_notebook("colab")
     drive = session.content / "drive"
     source = write_source(session.content, "03_persona")
     saved = drive / "MyDrive" / "Colab Notebooks" / source.name
@@ -74,7 +76,12 @@ def test_the_page_trains_into_drive_and_downloads(session):
     assert export.from_zip(run.with_suffix(".zip"), session.content / "back").is_dir()
 
 
-def test_every_notebook_begins_with_its_badge_and_the_set_up_cell(session):
+@pytest.fixture
+def public(monkeypatch):
+    monkeypatch.setattr("grading.release.repository", lambda: "a/b")
+
+
+def test_every_notebook_begins_with_its_badge_and_the_set_up_cell(session, public):
     for name in (*chapters(), "colab"):
         badge, setup = source_notebook(name).cells[1:3]
         assert f"/notebooks/{name}.ipynb)" in badge.source and "[Open in Colab]" in badge.source
@@ -82,6 +89,21 @@ def test_every_notebook_begins_with_its_badge_and_the_set_up_cell(session):
     text = session(nbformat.v4.new_notebook(cells=[
         nbformat.from_dict(setup | {"id": name}) for name in ("first", "again")]))
     assert text.count("set up in") == 2 and "fatal" not in text, "the second finds the course"
+
+
+def test_a_course_that_is_not_published_comes_from_the_zip_that_was_handed_out(session):
+    """And no link leads to somebody else's copy, which holds the answers."""
+    for name in (*chapters(), "colab"):
+        notebook = source_notebook(name)
+        assert not any("github.com" in cell.source
+                       for cell in (*notebook.cells[1:3], notebook.cells[-1]))
+    setup = notebook.cells[2]
+    with pytest.raises(CellExecutionError, match="no grpo-student"):
+        session(nbformat.v4.new_notebook(cells=[nbformat.from_dict(setup)]))
+    with zipfile.ZipFile(session.content / "grpo-student.zip", "w") as zipped:
+        zipped.writestr("grpo-course/setup.sh", "echo set up in $PWD\n")
+    again = [nbformat.from_dict(setup | {"id": name}) for name in ("first", "again")]
+    assert session(nbformat.v4.new_notebook(cells=again)).count("set up in") == 2
 
 
 def test_the_set_up_cell_does_nothing_elsewhere(tmp_path):
