@@ -58,6 +58,11 @@ from lib.training import experiment
 MODEL = "tiny"
 LOOPS = {}  # name -> for each seed a row of figures a step
 
+
+def from_to(values):
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
 use_scorer(sentiment.scorer_path(MODEL))
 dice = torch.Generator().manual_seed(0)
 print(preflight.report("02_grpo"))
@@ -1341,10 +1346,6 @@ def column(loop, key, factor=1):
     """The steps, and a row a seed of one of a loop's figures."""
     return ([row["step"] for row in LOOPS[loop][0]],
             [[factor * row[key] for row in rows] for rows in LOOPS[loop]])
-
-
-def from_to(values):
-    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 if LOOPS:

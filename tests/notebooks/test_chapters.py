@@ -136,7 +136,7 @@ def grpo_claims(runs, notebook):
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
 
     def numbers(pattern, text=alts):
-        return [float(value) for value in re.search(pattern, text).groups()]
+        return [float(value.rstrip(".")) for value in re.search(pattern, text).groups()]
 
     aim = {name: tuple(map(float, of)) for name, *of in re.findall(
         r"^ *(.+): ([\d.]+) of the exact gradient's length along it, ([\d.-]+) of its push on "
@@ -420,7 +420,7 @@ def project_claims(runs, notebook):
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
 
     def numbers(pattern, text=alts):
-        return [float(value) for value in re.search(pattern, text).groups()]
+        return [float(value.rstrip(".")) for value in re.search(pattern, text).groups()]
 
     start, end, rate, peak = numbers(
         r"Stars go from ([\d.]+) to ([\d.]+), .*begins at ([\d.e-]+) and is ([\d.e-]+) at step 4")
