@@ -63,8 +63,8 @@ def tree(*folders: Path) -> dict[str, str]:
 def descendants(pid: int) -> list[int]:
     """Every process that pid has started, and what these have started."""
     children = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread or process that has just ended
+    with contextlib.suppress(OSError):  # it has just ended, or a thread of it
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
             children += map(int, task.read_text().split())
     return children + [process for child in children for process in descendants(child)]
 
