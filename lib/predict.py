@@ -16,7 +16,7 @@ from lib import CourseError, is_autograding
 STYLE = """<style>
 .prediction .widget-radio { flex-flow: column; width: 100%; }
 .prediction .widget-radio > .widget-label { width: 100%; height: auto; text-align: left;
-  white-space: normal; overflow-wrap: anywhere; font-weight: bold; }
+  white-space: normal; overflow-wrap: anywhere; font-weight: bold; line-height: 1.5; }
 .prediction .widget-radio-box { margin: 0 !important; }
 .prediction .widget-radio-box label { display: flex; align-items: start; height: auto;
   line-height: 1.5; white-space: normal; }
