@@ -17,17 +17,18 @@ from lib.__main__ import main
 from lib.answers import load_answers
 from lib.files import read_json
 from lib.runs import FINAL, HISTORY
-from lib.tasks import BUNDLED, task_class
+from lib.tasks import task_class
 from lib.training import check_lengths
 from tests.zoo.look_alikes import ZOO, make
 
 QUICK = ("gpt2", "llama", "gemma2", "qwen3")
 NO_LORA = ("mamba",)  # PEFT refuses its out_proj
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ZOO]
+TASKS = ("sentiment", "persona", "reasoning")  # the last needs a chat template
 USUAL = {True: "reasoning", False: "sentiment"}  # with a chat template, and without
 WAYS = [pytest.param(name, task, marks=() if name in QUICK and task == USUAL[bool(kind.chat)]
                      else pytest.mark.slow)
-        for name, kind in ZOO.items() for task in BUNDLED if kind.chat or task != "reasoning"]
+        for name, kind in ZOO.items() for task in TASKS if kind.chat or task != "reasoning"]
 ODD = "Zoë’s  naïve 😀 film\n was… 3,5 €"
 
 
@@ -41,7 +42,7 @@ def notebooks(tmp_path_factory):
     from grading.release import write_source
 
     root = tmp_path_factory.mktemp("course")
-    return {task: write_source(root, task_class(task).chapter) for task in BUNDLED}
+    return {task: write_source(root, task_class(task).chapter) for task in TASKS}
 
 
 def made(name, folder):
