@@ -36,6 +36,7 @@ from lib.progress import tell_once
 from lib.prompts import prompt_text as prompt_text  # notebooks ask for it here
 from lib.runs import CONFIG, POLICY, finished, read_config
 
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 NAMES_BASE = "base_model_name_or_path"  # in adapter_config.json
 
 disable_progress_bar()  # "Loading weights" and "Writing shards" flash by; downloads keep theirs
@@ -180,9 +181,9 @@ def _what_is_wrong(folder: Path, error: Exception) -> str:
     return f"the model folder {folder} cannot be loaded: {_first_line(error)}"
 
 
-def _weights(auto_class, path: str) -> PreTrainedModel:
+def _weights(auto_class, path: str, **kwargs) -> PreTrainedModel:
     """The model in float32. Raises CourseError where weights are missing: they would be random."""
-    model, told = _load(auto_class, path, dtype=torch.float32, output_loading_info=True)
+    model, told = _load(auto_class, path, dtype=torch.float32, output_loading_info=True, **kwargs)
     if missing := sorted(told["missing_keys"]):
         raise CourseError(f"the weights of {path} lack {len(missing)} of this model's tensors, "
                           f"{missing[0]} among them; take the whole model, or save it again")
@@ -220,11 +221,33 @@ def load_policy(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             Path(path) / "config.json").is_file():
         model, tokenizer = _load_adapter(path)
     else:
-        load_config(path)
+        config = load_config(path)
         tokenizer = load_tokenizer(path)
-        model = _weights(AutoModelForCausalLM, path)
+        model = _weights(AutoModelForCausalLM, path,
+                         generation_config=_special_tokens(path, config))
     _check_fit(path, model, tokenizer)
     return _on_device(plain(model), path), tokenizer
+
+
+def _special_tokens(path: str, config) -> GenerationConfig:
+    """What generation_config.json says of special tokens, or config where there is no such file.
+
+    Nothing else of it is read: some of what stands in such files stops transformers from loading.
+    """
+    file, text = Path(path) / "generation_config.json", config.get_text_config()
+    if not Path(path).is_dir():
+        with contextlib.suppress(Exception):  # a repository without one; what else is wrong is told
+            file = Path(hf_hub_download(path, file.name, local_files_only=not hub_reachable()))
+    found = read_json(file) if file.is_file() else {
+        name: getattr(text, name, None) for name in SPECIAL}
+    if not isinstance(found, dict):
+        raise CourseError(f"{file} holds no object; mend it, or remove it")
+    for name in SPECIAL:
+        ids = found.get(name)
+        if not all(one is None or type(one) is int for one in (
+                ids if isinstance(ids, list) else [ids])):
+            raise CourseError(f"{file} gives {name} as {ids!r}, which is no id; mend it there")
+    return GenerationConfig(**{name: found.get(name) for name in SPECIAL})
 
 
 def _on_device(model: PreTrainedModel, path: str) -> PreTrainedModel:
@@ -291,8 +314,7 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
     on, policy and reference differ before the first step.
     """
     asked = model.generation_config
-    model.generation_config = GenerationConfig(**{
-        name: getattr(asked, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")})
+    model.generation_config = GenerationConfig(**{name: getattr(asked, name) for name in SPECIAL})
     for owner in (*model.modules(), model.config, model.config.get_text_config()):
         for name, value in list(vars(owner).items()):
             if re.search("drop|jitter", name) and isinstance(value, float):

@@ -51,7 +51,7 @@ def _rendered(tokenizer, messages: list[dict]) -> str | None:
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True,
                                              enable_thinking=False)
-    except TemplateError:
+    except (TemplateError, TypeError, ValueError, AttributeError):  # its own, or Python's below it
         return None
     return text if all(message["content"].strip() in text for message in messages) else None
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from lib import models
+from lib.logprobs import in_parts
 from lib.tiny import WEIGHTS
 
 TINY_SCORER = str(WEIGHTS / "star-scorer")
@@ -42,12 +43,15 @@ def get_star_probs(texts: list[str], batch_size: int = 64,
         raise TypeError("texts must be a list of strings: one completion each")
     model, tokenizer, order = models.load_scorer(scorer or _default)
     limit = min(tokenizer.model_max_length, models.max_positions(model))
-    rows = [torch.empty(0, 5)]
-    for start in range(0, len(texts), batch_size):
-        batch = tokenizer(list(texts[start : start + batch_size]), padding=True, truncation=True,
-                          max_length=limit, return_tensors="pt").to(model.device)
-        rows.append(model(**batch).logits.softmax(-1)[:, order].float().cpu())
-    return torch.cat(rows)
+
+    def probs(start: int, stop: int) -> list[torch.Tensor]:
+        batch = tokenizer(list(texts[start:stop]), padding=True, truncation=True, max_length=limit,
+                          return_tensors="pt").to(model.device)
+        return list(model(**batch).logits.softmax(-1)[:, order].float().cpu())
+
+    rows = [row for start in range(0, len(texts), batch_size)
+            for row in in_parts(probs, start, min(start + batch_size, len(texts)))]
+    return torch.stack(rows) if rows else torch.empty(0, 5)
 
 
 def get_sentiment_scores(texts: list[str], scorer: str | None = None) -> list[float]:

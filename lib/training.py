@@ -293,7 +293,11 @@ class Run:
 
 
 def _frozen_copy(policy):
-    return copy.deepcopy(policy).requires_grad_(False)
+    try:
+        return copy.deepcopy(policy).requires_grad_(False)
+    except OUT_OF_MEMORY:
+        raise CourseError("policy and reference model do not fit into the memory together; take a "
+                          "smaller model, or end what else uses the memory") from None
 
 
 def _planned(task: Task, policy, prompt: int) -> Task:

@@ -96,7 +96,11 @@ def test_missing_weights_are_not_made_up(copy):
 @pytest.mark.parametrize("asked", [
     {"num_beams": 4}, {"do_sample": True, "min_p": 0.3}, {"min_new_tokens": 40},
     {"no_repeat_ngram_size": 2}, {"num_return_sequences": 2, "do_sample": True},
-    {"do_sample": False, "temperature": 0.5, "top_p": 0.9}])
+    {"do_sample": False, "temperature": 0.5, "top_p": 0.9},
+    # The rest stop transformers from loading the model.
+    {"num_return_sequences": 2}, {"num_beams": 2, "num_return_sequences": 3},
+    {"cache_implementation": "mine"}, {"early_stopping": "soon"}, {"max_new_tokens": -1},
+    {"watermarking_config": "loud"}])
 def test_wishes_for_sampling_are_dropped_and_saving_works(copy, tmp_path, asked):
     change(copy / "generation_config.json", **asked)
     policy, tokenizer = models.load_policy(str(copy))
@@ -105,6 +109,21 @@ def test_wishes_for_sampling_are_dropped_and_saving_works(copy, tmp_path, asked)
     policy.save_pretrained(tmp_path / "saved")
     again, _ = models.load_policy(str(POLICY))
     assert models.end_tokens(again, tokenizer) == models.end_tokens(policy, tokenizer)
+
+
+@pytest.mark.parametrize("content", [
+    "[]", "{", '{"eos_token_id": "</s>"}', '{"pad_token_id": [1, 2.5]}'])
+def test_special_tokens_that_are_no_ids_are_told_with_their_file(copy, content):
+    (copy / "generation_config.json").write_text(content)
+    with pytest.raises(CourseError, match=r"generation_config\.json"):
+        models.load_policy(str(copy))
+
+
+def test_the_ends_of_a_model_without_a_generation_config_are_its_own(copy):
+    (copy / "generation_config.json").unlink()
+    change(copy / "config.json", eos_token_id=[3, 7])
+    policy, tokenizer = models.load_policy(str(copy))
+    assert models.end_tokens(policy, tokenizer) == [tokenizer.eos_token_id, 3, 7]
 
 
 def test_every_kind_of_dropout_is_off(tmp_path):
@@ -232,9 +251,12 @@ def test_a_system_turn_that_a_template_refuses_is_told_once(tmp_path, capsys):
     for _ in range(2):
         assert prompts.prompt_text(tokenizer, asked) == "user: Be brief.\n\nWhy?\nassistant:"
     assert capsys.readouterr().err.count("knows no system turn") == 1
-    tokenizer.chat_template = "{{ raise_exception('never') }}"
-    with pytest.raises(CourseError, match="refuses a conversation of system, user"):
-        prompts.prompt_text(tokenizer, asked)
+    # The last has names, of which none is the default.
+    for refuses in ("{{ raise_exception('never') }}", "{{ messages[0].content + 1 }}", "{% if %}",
+                    "{{ messages[0].content.pop() }}", {"tools": "x"}):
+        tokenizer.chat_template = refuses
+        with pytest.raises(CourseError, match="refuses a conversation of system, user"):
+            prompts.prompt_text(tokenizer, asked)
 
 
 def test_a_head_that_is_missing_would_be_random(tmp_path):

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -290,6 +291,12 @@ def test_a_quota_in_the_middle_of_a_run_is_a_full_disk(mess):
                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)))
     assert run.returncode == 2 and b"Traceback" not in run.stderr
     assert b"error: the disk of run is full; free some space" in run.stderr
+
+
+def test_no_room_for_any_temporary_file_is_a_full_disk(mess, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    assert "['/nowhere']; free some space" in said(capsys, main, ["chat", "zip.zip", "hi"])
 
 
 def test_a_closed_stdin_ends_a_conversation(capsys, monkeypatch):

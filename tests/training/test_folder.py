@@ -5,12 +5,14 @@ import os
 import shlex
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import BertForSequenceClassification, GPT2LMHeadModel
 
-from lib import CourseError, logprobs, memory, models, rollout, runs, trl_overrides
+from lib import CourseError, logprobs, memory, models, rollout, runs, training, trl_overrides
 from lib.__main__ import main
 from lib.files import read_json
 from lib.progress import tell_once
@@ -176,6 +178,7 @@ def test_stopped_before_training_leaves_nothing_and_advises_the_same_command(
 
 PLACES = {"sampling": (rollout, "_generate"), "log-probs": (logprobs, "token_logprobs"),
           "the loss": (trl_overrides.Trainer, "_get_per_token_logps_and_entropies"),
+          "the scorer": (BertForSequenceClassification, "forward"),
           "backward": (torch.Tensor, "backward"), "Adam": (torch.optim.AdamW, "step")}
 
 
@@ -186,7 +189,8 @@ def test_memory_that_runs_out_in_the_first_step(
     real, left = getattr(owner, name), [2]
 
     def full(*args, **kwargs):
-        if left[0] and (place != "Adam" or args):
+        few = place == "the scorer" and len(kwargs["input_ids"]) < 4  # not a check's single text
+        if left[0] and (place != "Adam" or args) and not few:
             left[0] -= 1
             raise torch.OutOfMemoryError("simulated")
         return real(*args, **kwargs)
@@ -199,11 +203,24 @@ def test_memory_that_runs_out_in_the_first_step(
     # 2e-4 are what other entries move.
     assert_same(run_dir, whole, atol=2e-4)
     settings = read_json(run_dir / runs.CONFIG)["settings"]
-    inside = place in ("sampling", "log-probs")
+    inside = place in ("sampling", "log-probs", "the scorer")
     assert settings["batch_size"] == (8 if inside else 2) and settings["accumulation"] == (
         2 if inside else 8)
     assert "memory ran out" in capsys.readouterr().err
     assert len(read_json(run_dir / runs.HISTORY)) == SETTINGS["max_steps"]
+
+
+@pytest.mark.parametrize("step", ["to", "__deepcopy__"])
+def test_weights_that_do_not_fit_are_told_before_a_folder_is_made(
+        task, answers, tmp_path, monkeypatch, step):
+    """Onto the device, and a second time for the reference model."""
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(GPT2LMHeadModel, step, full, raising=False)
+    with pytest.raises(CourseError, match="do not fit into the"):
+        train(task, answers, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_memory_that_runs_out_later_is_one_line(task, answers, tmp_path, monkeypatch):
@@ -234,3 +251,19 @@ def test_a_plan_fits_into_what_is_free():
     _, most = memory.fitting(task, config, 2**40, prompt=20)
     planned, found = memory.fitting(task, config, most.peak // 2, prompt=20)
     assert found.peak < most.peak and planned.batch_size < 64 and planned.step_batch == 64
+
+
+def test_a_run_plans_its_batch_for_the_gpu_that_it_finds(monkeypatch, capsys):
+    """The step stays; so does a batch that fits, without a word."""
+    policy, _ = models.load_policy(str(SentimentTask.tiny_policy))
+    task = SentimentTask.of(batch_size=64, accumulation=1)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), config=policy.config)
+    _, most = memory.fitting(task, policy.config, 2**40, prompt=20)
+    free = [2**40]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 2**40))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    assert training._planned(task, on_gpu, 20) == task and capsys.readouterr().err == ""
+    free[0] = most.peak // 2
+    planned = training._planned(task, on_gpu, 20)
+    assert planned.batch_size < 64 and planned.step_batch == 64
+    assert f"--batch-size {planned.batch_size} --accumul" in capsys.readouterr().err

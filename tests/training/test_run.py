@@ -2,8 +2,12 @@
 
 import json
 import math
+import resource
 import signal
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +142,17 @@ def test_the_other_verbs_read_a_run(run_dir, capsys, tmp_path):
     assert main(["plot", str(run_dir)]) == 0 and (run_dir / CURVES).exists()
     assert main(["analyze", str(run_dir)]) == 0
     assert "no clear gain in score" in capsys.readouterr().out
+
+
+def test_an_export_without_room_is_one_line(run_dir, tmp_path):
+    """A limit on the size of a file stands for a full TMPDIR."""
+    run = subprocess.run(
+        [sys.executable, "-m", "lib", "export", str(run_dir), "--zip", str(tmp_path / "a.zip")],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5)))
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("error: cannot gather the export in")
+    assert not list(tmp_path.iterdir())
 
 
 def test_lora_trains_adapters_only_saves_a_whole_policy_and_resumes(tmp_path, answers):

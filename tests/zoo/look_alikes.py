@@ -87,6 +87,8 @@ ZOO = {
                   pad="<|endoftext|>", chat=THINKING, dtype=torch.bfloat16),
     "gemma2": Kind("Gemma2", config=GEMMA, special=SP, sp=True, bos="<s>", eos="</s>",
                    pad="<pad>", chat=NO_SYSTEM),
+    "gemma3": Kind("Gemma3", config=GEMMA, special=SP, sp=True, bos="<s>", eos="</s>", pad="<pad>",
+                   chat=NO_SYSTEM, spare=64, gen={"do_sample": True, "top_k": 64, "top_p": 0.95}),
     "mistral": Kind("Mistral", config=KV | {"sliding_window": 64}, special=SP, sp=True,
                     bos="<s>", eos="</s>", chat=SYSTEM_DROPPED),
     "phi": Kind("Phi", config=WIDE | {"resid_pdrop": 0.1}, special=END, spare=40),
@@ -152,12 +154,13 @@ def make(name: str, folder: Path) -> Path:
     kind, path = ZOO[name], folder / name
     words = tokenizer(kind)
     ends = [words.convert_tokens_to_ids(end) for end in kind.ends] or words.eos_token_id
-    config = getattr(transformers, kind.name + "Config")(
+    head = "LMHeadModel" if kind.name == "GPT2" else "ForCausalLM"
+    architecture = getattr(transformers, kind.name + head)
+    config = architecture.config_class(
         **{"bos_token_id": words.bos_token_id, "pad_token_id": None} | kind.config,
         vocab_size=len(words) + kind.spare, eos_token_id=ends)
-    head = "LMHeadModel" if kind.name == "GPT2" else "ForCausalLM"
     torch.manual_seed(len(name))
-    model = getattr(transformers, kind.name + head)(config).to(kind.dtype)
+    model = architecture(config).to(kind.dtype)
     model.save_pretrained(path)
     words.save_pretrained(path)
     asked = path / "generation_config.json"

@@ -1,25 +1,34 @@
-"""Every kind of model goes the whole way: train, resume, measure, compare, export, chat.
+"""Every kind of model goes the whole way in every task that it can do: train, resume, measure,
+compare, export, chat.
 
-Four kinds in the normal run; ``bash setup.sh test zoo`` takes all. Each first one of a kind: GPT-2
-(learnt positions), SentencePiece with BOS, a template without a system turn, one that opens
-thinking.
+Four kinds in the normal run, with a task each; ``bash setup.sh test zoo`` takes all. Each first one
+of a kind: GPT-2 (learnt positions), SentencePiece with BOS, a template without a system turn, one
+that opens thinking.
 """
 
+import inspect
 import json
 
 import pytest
 import torch
 
-from lib import chat, models, prompts, rollout
+from lib import chat, models, prompts, rollout, runs
 from lib.__main__ import main
+from lib.answers import load_answers
 from lib.files import read_json
 from lib.runs import FINAL, HISTORY
 from lib.tasks import task_class
+from lib.training import check_lengths
 from tests.zoo.look_alikes import ZOO, make
 
 QUICK = ("gpt2", "llama", "gemma2", "qwen3")
 NO_LORA = ("mamba",)  # PEFT refuses its out_proj
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ZOO]
+TASKS = ("sentiment", "persona", "reasoning")  # the last needs a chat template
+USUAL = {True: "reasoning", False: "sentiment"}  # with a chat template, and without
+WAYS = [pytest.param(name, task, marks=() if name in QUICK and task == USUAL[bool(kind.chat)]
+                     else pytest.mark.slow)
+        for name, kind in ZOO.items() for task in TASKS if kind.chat or task != "reasoning"]
 ODD = "Zoë’s  naïve 😀 film\n was… 3,5 €"
 
 
@@ -33,8 +42,7 @@ def notebooks(tmp_path_factory):
     from grading.release import write_source
 
     root = tmp_path_factory.mktemp("course")
-    return {task: write_source(root, task_class(task).chapter)
-            for task in ("sentiment", "reasoning")}
+    return {task: write_source(root, task_class(task).chapter) for task in TASKS}
 
 
 def made(name, folder):
@@ -54,12 +62,48 @@ def run(*argv):
     assert main([str(arg) for arg in argv]) == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_whole_way(name, folder, notebooks, in_tmp, questions):
-    path = made(name, folder)
-    task = "reasoning" if ZOO[name].chat else "sentiment"
-    own = ["--data", questions] if task == "reasoning" else [
-        "--scorer", "tiny", "--prompts", in_tmp / "prompts.txt"]
+# Where a run asks its policy, by the function that does it.
+ASKING = {"check_reward_variance", "measure", "ask_probes", "_generate_single_turn"}
+
+
+class Ear:
+    """Notes the prompts that the sampler is given, by who asks."""
+
+    def __init__(self, monkeypatch):
+        self.asked, self.generate = {}, rollout.generate
+        monkeypatch.setattr(rollout, "generate", self)
+
+    def __call__(self, model, prompt_ids, **kwargs):
+        who = next((frame.function for frame in inspect.stack() if frame.function in ASKING), None)
+        self.asked.setdefault(who, set()).update(map(tuple, prompt_ids))
+        return self.generate(model, prompt_ids, **kwargs)
+
+
+def assert_one_way(asked, run, notebook, task):
+    """Signal check, training, probes, validation, length check and chat of a run read the same
+    ids: those of its rows."""
+    config = read_json(run / runs.CONFIG)
+    task = task.of_record(config["settings"])
+    answers = load_answers(notebook, task.needed_answers())
+    policy, tokenizer = models.load_policy(task.model)
+    training = task.train_rows(answers, task.prompts("train"),
+                               task.max_steps * task.prompts_per_step)
+    held_out = task.eval_rows(answers, task.prompts("eval"))
+    trained, measured = (set(map(tuple, prompts.prompt_ids(tokenizer, rows)))
+                         for rows in (training, held_out))
+    assert asked.keys() == ASKING
+    assert asked["_generate_single_turn"] == trained
+    assert asked["check_reward_variance"] == trained
+    assert asked["measure"] == measured and asked["ask_probes"] <= measured
+    longest = max(map(len, trained | measured))
+    assert check_lengths(policy, tokenizer, [*training, *held_out], 1) == longest
+
+
+@pytest.mark.parametrize("name, task", WAYS)
+def test_the_whole_way(name, task, folder, notebooks, in_tmp, questions, monkeypatch):
+    path, ear = made(name, folder), Ear(monkeypatch)
+    own = {"reasoning": ["--data", questions], "persona": [],
+           "sentiment": ["--scorer", "tiny", "--prompts", in_tmp / "prompts.txt"]}[task]
     settings = [*own, "--answers", notebooks[task]]
     flags = ["--model", path, "--beta", "0.05", "--batch-size", "4", "--accumulation", "2",
              "--num-generations", "4", "--max-completion-length", "6", "--max-steps", "2",
@@ -67,7 +111,8 @@ def test_the_whole_way(name, folder, notebooks, in_tmp, questions):
     run("train", task, *flags, "--output-dir", "run")
     history = read_json(in_tmp / "run" / HISTORY)
     assert history[0]["kl"] == pytest.approx(0, abs=1e-7), "no dropout, and the same positions"
-    asks = [*own, *(["--answers", notebooks[task]] * (task == "reasoning"))]
+    assert_one_way(ear.asked, in_tmp / "run", notebooks[task], task_class(task))
+    asks = [*own, *["--answers", notebooks[task]] * task_class(task).judged_by_answers]
     run("evaluate", task, path, "--num-prompts", "2", *asks)
     run("compare", task, path, "run", "--num-prompts", "2", *asks)
     run("export", "run", "--zip", "run.zip")
