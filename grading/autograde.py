@@ -7,6 +7,7 @@ This is the scheduling: which submissions, on which workers, and what happens wh
 ``grading.grade`` grades one, ``grading.gradebook`` records it.
 """
 
+import copy
 import re
 from collections.abc import Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -142,7 +143,8 @@ def _on_cluster(assignment, work: Work, isolation, address) -> Outcomes:
     except (OSError, ValueError) as error:
         raise CourseError(f"no Dask scheduler answers at {address}: {error}") from None
     with client:
-        shared = client.scatter(assignment, broadcast=True)
+        # As a piece of work, which Dask does again: scattered data is gone with its worker.
+        shared = client.submit(copy.copy, assignment, pure=False)
         running: dict = {}
 
         def more(n: int):
@@ -153,6 +155,9 @@ def _on_cluster(assignment, work: Work, isolation, address) -> Outcomes:
 
         pending = as_completed(more(2 * sum(client.nthreads().values()) or 2))
         for done in pending:
+            if done.cancelled():
+                raise CourseError(f"the Dask scheduler at {address} gave work up; run the command "
+                                  "again: what was graded is kept")
             lost = isinstance(done.exception(), KilledWorker)
             yield running.pop(done), LOST if lost else done.result()
             for future in more(1):
