@@ -317,16 +317,19 @@ def site(out: Path, answers: bool = True) -> Path:
 
     Raises CourseError with Sphinx's first warning.
     """
-    if (out / "objects.inv").exists():  # an earlier site, perhaps one with answers
-        shutil.rmtree(out)
-    for folder in (out, BUILD / "site-course"):
-        folder.mkdir(parents=True, exist_ok=True)
+    html = BUILD / "site"  # MyST-NB leaves a folder of its own beside the one that it fills
+    (BUILD / "site-course").mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "site.lock"):
+        shutil.rmtree(html, ignore_errors=True)
+        html.mkdir()
         stage(BUILD / "site-source", answers)
         done = subprocess.run(
             [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-b", "html", "-E",
-             "-d", str(BUILD / "doctrees"), str(BUILD / "site-source"), str(out)],
+             "-d", str(BUILD / "doctrees"), str(BUILD / "site-source"), str(html)],
             capture_output=True, text=True)
-    if done.returncode:
-        raise CourseError(f"Sphinx: {(done.stderr.strip() or done.stdout.strip())[:2000]}")
+        if done.returncode:
+            raise CourseError(f"Sphinx: {(done.stderr.strip() or done.stdout.strip())[:2000]}")
+        if (out / "objects.inv").exists():  # an earlier site, perhaps one with answers
+            shutil.rmtree(out)
+        shutil.copytree(html, out, dirs_exist_ok=True)
     return out / "index.html"

@@ -373,8 +373,9 @@ def command(build_parser, run, argv: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:  # of a file: not ours to foresee, but the user's to mend
-        # Where nothing takes even a temporary file, tempfile says that there is no such folder.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "temporary directory" in str(error):
+        # tempfile's, where no folder takes a file, is the one "no such file" that names none.
+        nowhere = error.errno == errno.ENOENT and error.filename is None
+        if nowhere or error.errno in (errno.ENOSPC, errno.EDQUOT):
             return fail(f"{error.filename or 'a disk'}: {error.strerror}; free some space")
         if error.filename is None:
             raise

@@ -147,11 +147,22 @@ def _load(auto_class, path: str, **kwargs):
             "gated model); offline use tiny, or the path of a local folder") from None
 
 
+def _file(path: str, name: str) -> Path | None:
+    """A file of a model: in its folder, on the Hub, or in the Hub's cache. None: it has none."""
+    if Path(path).is_dir():
+        file = Path(path) / name
+        return file if file.is_file() else None
+    with contextlib.suppress(Exception):  # no such file, id or connection: loading the model tells
+        return Path(hf_hub_download(path, name, local_files_only=not hub_reachable()))
+    return None
+
+
 def _base_of_hub_adapter(path: str) -> str | None:
     """The base model of a LoRA adapter on the Hub or in its cache; None of anything else."""
-    with contextlib.suppress(Exception):  # no such id, no connection: the caller tells that
-        file = hf_hub_download(path, "adapter_config.json", local_files_only=not hub_reachable())
-        return read_json(file)[NAMES_BASE]
+    with contextlib.suppress(CourseError):
+        if file := _file(path, "adapter_config.json"):
+            return read_json(file, NAMES_BASE)[NAMES_BASE]
+    return None
 
 
 def _first_line(error: Exception) -> str:
@@ -234,12 +245,8 @@ def _special_tokens(path: str, config) -> GenerationConfig:
 
     Nothing else of it is read: some of what stands in such files stops transformers from loading.
     """
-    file, text = Path(path) / "generation_config.json", config.get_text_config()
-    if not Path(path).is_dir():
-        with contextlib.suppress(Exception):  # a repository without one; what else is wrong is told
-            file = Path(hf_hub_download(path, file.name, local_files_only=not hub_reachable()))
-    found = read_json(file) if file.is_file() else {
-        name: getattr(text, name, None) for name in SPECIAL}
+    file, text = _file(path, "generation_config.json"), config.get_text_config()
+    found = read_json(file) if file else {name: getattr(text, name, None) for name in SPECIAL}
     if not isinstance(found, dict):
         raise CourseError(f"{file} holds no object; mend it, or remove it")
     for name in SPECIAL:
