@@ -171,7 +171,7 @@ def report(results: list[Result]) -> str:
         got, possible = result.total
         lines.append(f"{handed_in.one_line(result.student)}: " + (result.problem or (
             f"{late.reckoning(got, result.late, possible)} points"
-            f"; {result.manual:g} more are graded by hand")))
+            + (f"; {result.manual:g} more are graded by hand" if result.manual else ""))))
         lines += [f"    {name}: {score:g} of {best:g}"
                   + (f", {handed_in.one_line(result.messages[name])}"
                      if name in result.messages else "")

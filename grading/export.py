@@ -51,10 +51,10 @@ def _row(grader: Grader, student) -> dict:
         handed_in = grader.submission(student.id).parent.exists()
         return row | {"remark": "not graded yet" if handed_in else "nothing handed in"}
     graded = grader.graded(student.id)
-    problem = graded and graded["outcome"].problem
+    outcome = graded and graded["outcome"]
     row["max"] = notebook.max_score
-    if problem and all(grade.manual_score is None for grade in notebook.grades):
-        return row | {"remark": f"not graded: {problem}"}
+    if grader.nothing_counts(notebook, outcome):
+        return row | {"remark": f"not graded: {outcome.problem}"}
     lost = grader.penalty(notebook)
     return row | {"score": notebook.score - lost, "late": lost,
                   "by_hand": notebook.needs_manual_grade,

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from grading import handed_in, late
-from grading.gradebook import Grader, submitted
+from grading.gradebook import NO_RESPONSE, Grader, submitted
 from lib import CourseError
 from lib.files import write_json, write_text
 
@@ -31,10 +31,13 @@ td:first-child, td.points { white-space: nowrap }
 td.points { text-align: right }
 </style>
 <h1>{{ assignment }}</h1>
+{% if score is none %}
+<p>{{ student }}: nothing could be graded: {{ problem }}. Your instructor sees the same line.</p>
+{% else %}
 <p>{{ student }}: <strong>
 {{- reckoning(score + late_penalty, late_penalty, max_score) }} points</strong>
 {%- if waiting %}; still to be graded by hand: {{ waiting }}{% endif %}.</p>
-{% if problem %}<p>Nothing could be graded: {{ problem }}.</p>{% endif %}
+{% if problem %}<p>Nothing could be graded by the tests: {{ problem }}.</p>{% endif %}
 <table>
 <thead><tr><th>exercise<th>points<th>remarks</tr></thead>
 <tbody>
@@ -44,6 +47,7 @@ td.points { text-align: right }
 {% endfor %}
 </tbody>
 </table>
+{% endif %}
 {% if repairs %}
 <h2>What was put right before grading</h2>
 <ul>{% for repair in repairs %}<li>{{ repair }}{% endfor %}</ul>
@@ -82,6 +86,10 @@ def page_content(grader: Grader, student: str) -> dict | None:
     if notebook is None:
         return None
     outcome = graded["outcome"]
+    content = {"student": student, "assignment": grader.name, "max_score": notebook.max_score,
+               "problem": outcome.problem, "repairs": outcome.repairs}
+    if grader.nothing_counts(notebook, outcome):  # no 0, which would be a grade
+        return content | {"score": None, "late_penalty": 0.0, "waiting": 0, "exercises": []}
     comments = {c.name: c.comment or "" for c in notebook.comments}
     grades = {g.name: g for g in notebook.grades}
     rows = []
@@ -90,14 +98,13 @@ def page_content(grader: Grader, student: str) -> dict | None:
         if grade is None:
             continue
         waits = grade.needs_manual_grade and grade.manual_score is None
-        remarks = [outcome.remark(cell.id) or "",
-                   comments.get(cell.id, comments.get(cell.id.removeprefix("test_"), ""))]
+        remark = outcome.remark(cell.id) or ""
+        comment = comments.get(cell.id, comments.get(cell.id.removeprefix("test_"), ""))
+        remarks = [remark, "" if remark and comment == NO_RESPONSE else comment]
         rows.append({
             "exercise": cell.id, "title": grader.titles.get(cell.id, cell.id),
             "points": None if waits else grade.score, "max_points": grade.max_score,
             "remark": handed_in.clean("; ".join(filter(None, remarks)))[:2000]})
     penalty = grader.penalty(notebook)
-    return {"student": student, "assignment": grader.name, "score": notebook.score - penalty,
-            "max_score": notebook.max_score, "late_penalty": penalty,
-            "waiting": sum(row["points"] is None for row in rows), "problem": outcome.problem,
-            "repairs": outcome.repairs, "exercises": rows}
+    return content | {"score": notebook.score - penalty, "late_penalty": penalty,
+                      "waiting": sum(row["points"] is None for row in rows), "exercises": rows}

@@ -28,6 +28,7 @@ from lib import CourseError
 from lib.files import write_text
 
 TITLE = re.compile(r"^(?:# |\*\*)((?:Exercise|Question) \w+)", re.MULTILINE)
+NO_RESPONSE = "No response."  # nbgrader's own words for an answer that was left as it was
 
 
 @dataclass
@@ -193,7 +194,7 @@ class Grader:
             grade.auto_score = self._auto_score(grade, outcome)
             grade.needs_manual_grade = grade.manual_score is not None or grade.auto_score is None
         for comment in notebook.comments:
-            comment.auto_comment = None if self._answered(comment.name, outcome) else "No response."
+            comment.auto_comment = None if self._answered(comment.name, outcome) else NO_RESPONSE
         notebook.late_submission_penalty = None  # derived wherever it is needed
         book.db.commit()
         write_text(self.graded_path(student), self._graded_notebook(digest, outcome, isolation))
@@ -220,6 +221,12 @@ class Grader:
             return self.gradebook.find_submission_notebook(self.name, self.name, student)
         except MissingEntry:
             return None
+
+    @staticmethod
+    def nothing_counts(notebook, outcome: Outcome | None) -> bool:
+        """Whether an entry's score is no grade: nothing could be graded, and nobody did by hand."""
+        return bool(outcome and outcome.problem) and all(
+            grade.manual_score is None for grade in notebook.grades)
 
     def _answered(self, cell: str, outcome: Outcome) -> bool:
         [stub] = [slot.source for slot in self.assignment.places if slot.id == cell]

@@ -15,6 +15,7 @@ def sentiment_reward(function: Callable) -> None:
     texts = [" okay.", " awful. I walked out halfway.", " brilliant. I loved every minute."]
     hint = ("TRL calls it with keywords: keep **kwargs in the signature; get_sentiment_scores "
             "takes the whole list of texts")
+    alone = "this call has completions alone, and they are enough"
     got = floats(function, hint, 3, texts, prompts=["The film was"] * 3,
                  completion_ids=[[1], [2], [3]])
     right = scoring.get_sentiment_scores(texts)
@@ -31,8 +32,8 @@ def sentiment_reward(function: Callable) -> None:
         "more positive must mean a higher reward": [1 - s for s in right],
     })
     expect("scoring a batch and scoring one by one", got,
-           [floats(function, hint, 1, [text])[0] for text in texts])
-    floats(function, "an empty list of completions gives an empty list", 0, [])
+           [floats(function, alone, 1, [text])[0] for text in texts])
+    floats(function, f"{alone}; an empty list of them gives an empty list", 0, [])
     passed(function)
 
 

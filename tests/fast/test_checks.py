@@ -49,7 +49,8 @@ def in_place(scores, temperature):
 
 WRONG = {
     "prompt required": ("sentiment_reward", lambda completions, **kw:
-                        scores(completions) if kw["prompts"] else [], "raised KeyError"),
+                        scores(completions) if kw["prompts"] else [],
+                        "raised KeyError: 'prompts'; this call has completions alone"),
     "one text at a time": ("sentiment_reward", lambda completions, **kw: [
         get_sentiment_scores(c) for c in completions], "takes the whole list"),
     "in place": ("exponential_shaping", in_place, "changes an argument"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import shutil
 import sqlite3
@@ -10,8 +11,9 @@ from functools import partial
 import pytest
 
 from grading.__main__ import main
-from grading.autograde import autograde
+from grading.autograde import autograde, report
 from grading.export import _cell
+from grading.feedback import feedback
 from grading.gradebook import open_gradebook
 from lib import CourseError
 from tests.grading.corpus import CHAPTER, as_bytes, generate, hand_in, solved
@@ -55,6 +57,27 @@ def test_what_is_not_graded_is_empty_and_says_why(graded, capsys):
     assert rows["absent"]["score"] == "" and rows["absent"]["remark"] == "nothing handed in"
     for form, column in (("canvas", CHAPTER), ("moodle", f"Assignment: {CHAPTER}")):
         assert sorted(row[column] for row in table(graded, capsys, form)) == ["", "", "60"]
+
+
+def test_feedback_of_what_is_not_graded_names_no_points(graded):
+    pages = {page.parent.parent.name: page for page in feedback(graded, CHAPTER)}
+    text, noted = pages["cut"].read_text(), json.loads(
+        pages["cut"].with_suffix(".json").read_text())
+    assert "nothing could be graded" in text and "cut off" in text and "of 80" not in text
+    assert noted["score"] is None and noted["exercises"] == []
+
+
+def test_an_exercise_left_as_it_was_is_told_once(graded, tmp_path, capsys):
+    course = tmp_path / "course"
+    shutil.copytree(graded, course)
+    released = course / "release" / CHAPTER / f"{CHAPTER}.ipynb"
+    hand_in(course, {"blank": released.read_bytes()})
+    told = report(autograde(course, CHAPTER, ["blank"]))
+    assert "by hand" not in told and "not solved: Exercise 1" in told
+    [page] = feedback(course, CHAPTER, ["blank"])
+    remarks = [row["remark"] for row in json.loads(page.with_suffix(".json").read_text())[
+        "exercises"]]
+    assert set(remarks) == {"not solved yet", "No response."}  # exercises, and questions
 
 
 def test_points_by_hand_count_where_nothing_else_could_be_graded(graded, tmp_path, capsys):
