@@ -187,17 +187,22 @@ def owned(files: list[File], roster: Roster | None, known: dict[str, Claim] | No
     """
     known = known or {}
     folders: dict[str, list[File]] = defaultdict(list)
+    flat = [Owned(file, claim(file.name, is_file=True), file.path)
+            for file in files if len(file.parts) == depth + 1]
+    yield from flat
     for file in files:
-        if len(file.parts) == depth + 1:
-            yield Owned(file, claim(file.name, is_file=True), file.path)
-        else:
+        if len(file.parts) > depth + 1:
             folders[file.parts[depth]].append(file)
     said = {name: known.get(name) or claim(name, is_file=False) for name in folders}
     plain = [name for name in folders if said[name].kind == PLAIN]
     below = {name: list(owned(folders[name], roster, known, depth + 1)) for name in plain
              if not (roster and any(roster.student(said[name]) for name in plain))}
-    apart = not below or (_unknown(below, roster) if roster
-                          else _tells_apart(plain, folders, depth))
+    if roster:
+        beside = [item.claim for item in flat] + [said[name] for name in said if name not in plain]
+        below = _at_one_depth(below, roster)
+        apart = not below or _unknown(below, roster, any(map(roster.student, beside)))
+    else:
+        apart = not below or _tells_apart(plain, folders, depth)
     for name, inside in folders.items():
         if name not in plain or apart:
             yield from (Owned(file, _with_late(said[name], file), "/".join(file.parts[:depth + 1]))
@@ -206,13 +211,27 @@ def owned(files: list[File], roster: Roster | None, known: dict[str, Claim] | No
             yield from below[name]
 
 
-def _unknown(below: dict[str, list[Owned]], roster: Roster) -> bool:
+def _at_one_depth(below: dict[str, list[Owned]], roster: Roster) -> dict[str, list[Owned]]:
+    """Sections of a class, with their students all as deep as the outermost one.
+
+    Beside ``a/jdoe/x.ipynb`` the folder ``b/zed`` is a student too, whoever is named in it.
+    """
+    depth = min((item.place.count("/") for items in below.values() for item in items
+                 if roster.student(item.claim)), default=None)
+    return {name: [item if depth is None or item.place.count("/") <= depth else replace(
+        item, claim=claim(item.file.parts[depth], is_file=False),
+        place="/".join(item.file.parts[:depth + 1])) for item in items]
+        for name, items in below.items()}
+
+
+def _unknown(below: dict[str, list[Owned]], roster: Roster, beside: bool) -> bool:
     """Whether folders that name nobody are students all the same, of no form that is known.
 
-    Sections of a class hold several students, or names that a platform wrote; else what names a
-    student in them is a student's own word.
+    So it is where there are several, or a student's name stands beside them. Sections of a class
+    hold several students, or names that a platform wrote; else what names a student in them is a
+    student's own word.
     """
-    return len(below) > 1 and all(
+    return (len(below) > 1 or beside) and all(
         item.claim.kind in (PLAIN, "dashed") for items in below.values() for item in items
     ) and all(len({roster.student(item.claim) for item in items} - {None}) < 2
               for items in below.values())

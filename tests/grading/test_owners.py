@@ -155,6 +155,27 @@ def test_an_unknown_folder_beside_a_students_is_nobodys():
         "bs", None, "jdoe"]
 
 
+@pytest.mark.parametrize("nobodys, beside", [
+    ("Zed Zulu - hw.zip/jdoe/a.ipynb", ["Bob Smith - a.ipynb"]),
+    ("Zed Zulu - hw.zip/Jane Doe - a.ipynb", ["Bob Smith - a.ipynb", "Jane Doe - a.ipynb"]),
+    ("zed/jdoe.ipynb", ["bs.ipynb"]), ("zed/jdoe.ipynb", ["smithbob_77_9_a.ipynb"]),
+    ("zed/jdoe.ipynb", ["Bob Smith_5_assignsubmission_file_/a.ipynb"]),
+    ("S2/zed/jdoe/a.ipynb", ["S1/bs/a.ipynb", "S1/jm/a.ipynb"]),
+    ("S2/zed/hw.zip/Jane Doe - a.ipynb", ["S1/bs/a.ipynb", "S1/jm/a.ipynb"])])
+def test_beside_students_an_unknown_folder_is_nobodys(nobodys, beside):
+    """Whoever is named in it, and whatever the others of its level are, folders or files."""
+    whose = owners(nobodys, *beside)
+    assert whose[0] is None and whose[1:] == owners(*beside) and None not in whose[1:]
+
+
+@pytest.mark.parametrize("paths", [
+    ["S1/bs/a.ipynb", "S1/jm/a.ipynb", "S2/jdoe/a.ipynb"],
+    ["a/bs.ipynb", "a/jm.ipynb", "jdoe.ipynb"],
+    ["hw/S1/bs.ipynb", "hw/S1/jm.ipynb", "hw/S2/jdoe.ipynb", "hw/S2/lena.ipynb"]])
+def test_beside_students_a_section_is_none(paths):
+    assert None not in owners(*paths)
+
+
 @pytest.mark.parametrize("paths, who", [
     (["jdoe/a.ipynb"], ["jdoe"]), (["hw/jdoe/a.ipynb", "hw/bs/a.ipynb"], ["jdoe", "bs"]),
     (["jdoe/01/a.ipynb", "bs/a.ipynb"], ["jdoe", "bs"]), (["jdoe/01/a.ipynb"], ["jdoe"]),
