@@ -10,7 +10,9 @@ somebody handed in is told.
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -25,6 +27,9 @@ from lib import CourseError
 from lib.files import atomic
 
 HELPER = re.compile(r"[^\W\d]\w*\.py")  # a module that a notebook beside it can import
+# What is read of one student's notebooks, and of the modules beside the one that is taken.
+FILES, MOST = 200, 128 * 2**20  # the latest so many, and so many bytes
+TOLD = 5  # files of one kind that are named
 CLOCK = 2  # seconds by which a zip's time may be rounded
 
 
@@ -156,69 +161,94 @@ def _nobody(claim: Claim, roster: Roster | None) -> str:
 def _take(course: Path, assignment: str, student: str, items: list[Owned], places: list,
           problems: list[str]) -> Owned:
     """Choose among one student's files and put them in place; what was not taken is told."""
-    read: dict[Owned, bytes] = {}
-    for item in items:
-        try:
-            if item.file.is_notebook or HELPER.fullmatch(_module(item)):
-                read[item] = item.file.read()
-        except CourseError as error:
-            problems.append(f"{item.file.path}: {error}")
-    seen = {item: _seen(read[item], assignment, places) for item in read if item.file.is_notebook}
-    ranked = sorted(seen, key=lambda item: (  # its own cells, then its name, then the later one
-        seen[item][0], key(assignment) in key(item.own_name), *_time(item)))
+    latest = sorted(items, key=partial(_rank, assignment), reverse=True)
+    seen = {item: _seen(data, assignment, places) for item, data in _read(
+        [item for item in latest if item.file.is_notebook], problems)}
+    # Its own cells, the answered ones before the released ones; then the later file.
+    ranked = sorted(seen, key=lambda item: (seen[item][0], _rank(assignment, item)))
     if not ranked:
         others = [item.file.name for item in items if not item.file.is_notebook]
-        raise CourseError(f"handed in {', '.join(others[:5])}, no notebook" if others
+        raise CourseError(f"handed in {', '.join(others[:TOLD])}, no notebook" if others
                           else "no file that can be read")
     best = ranked[-1]
     if other := seen[best][1]:
         raise CourseError(f"{best.file.path}: this is {other}, not {assignment}; not collected")
-    helpers = {_module(item): read[item] for item in sorted(read, key=_time)
-               if not item.file.is_notebook and item.file.parts[:-1] == best.file.parts[:-1]}
-    _put(course / "submitted" / student / assignment, assignment, best, read[best], helpers)
+    beside = [item for item in latest if HELPER.fullmatch(_module(item))
+              and item.file.parts[:-1] == best.file.parts[:-1]]
+    helpers: dict[str, bytes] = {}
+    for item, data in _read(beside, problems):
+        helpers.setdefault(_module(item), data)
+    if told := _put(course / "submitted" / student / assignment, assignment, best, helpers):
+        problems.append(f"{student}: {told}")
+    *others, _ = ranked
     problems += [f"{student}: {item.file.path} gives way to {best.file.path}"
-                 for item in ranked[:-1]]
+                 for item in others[-TOLD:]]
+    if len(others) > TOLD:
+        problems.append(f"{student}: so do {len(others) - TOLD} older ones")
     if left := [item.file.name for item in items
                 if not item.file.is_notebook and _module(item) not in helpers]:
         problems.append(f"{student}: left out, since only .py files that the notebook beside them "
-                        f"can import count: {', '.join(left[:5])}")
+                        f"can import count: {', '.join(left[:TOLD])}")
     return best
+
+
+def _read(items: list[Owned], problems: list[str]) -> Iterator[tuple[Owned, bytes]]:
+    """The bytes of one file of a student after the other; what cannot be read is told.
+
+    A zip of a megabyte may hold a thousand files of thirty: the rest of so many is left out.
+    """
+    room = MOST
+    for number, item in enumerate(items):
+        if room <= 0 or number == FILES:
+            problems.append(f"{item.file.path}: left out, with {len(items) - number - 1} more of "
+                            f"this student; {FILES} files or {MOST >> 20} MiB are looked at")
+            return
+        try:
+            data = item.file.read()
+        except CourseError as error:
+            problems.append(f"{item.file.path}: {error}")
+            continue
+        room -= len(data)
+        yield item, data
 
 
 def _module(item: Owned) -> str:
     return COPY.sub("", item.own_name)
 
 
-def _time(item: Owned) -> tuple:
-    """How late a file is among one owner's: by the platform, else its date, else its number.
+def _rank(assignment: str, item: Owned) -> tuple:
+    """How late a file is among one owner's: by the platform, else its date, else its name.
 
     A copy's number is no date: a browser writes " (1)" on whatever is fetched for the second time.
     """
     none = datetime.min
     by_number = re.sub(r"\d+", lambda digits: digits[0].zfill(20), item.file.path)
-    return (item.claim.when or none, item.claim.order, item.file.when or none, item.file.copy,
-            by_number)
+    return (item.claim.when or none, item.claim.order, item.file.when or none,
+            key(assignment) in key(item.own_name), item.file.copy, by_number)
 
 
-def _seen(data: bytes, assignment: str, places: list) -> tuple[bool, str | None]:
-    """Whether a notebook has cells of the assignment, and which other chapter it is, if any."""
+def _seen(data: bytes, assignment: str, places: list) -> tuple[int, str | None]:
+    """What a notebook has of the assignment's own, and which other chapter it is, if any."""
     try:
         return submission.holds(submission.cells_of(data, assignment), places), None
     except submission.OtherChapter as error:
-        return False, error.chapter
+        return 0, error.chapter
     except CourseError:  # what is broken is collected: autograde says how, and feedback too
-        return False, None
+        return 0, None
 
 
-def _put(folder: Path, assignment: str, item: Owned, data: bytes, helpers: dict[str, bytes]
-         ) -> None:
-    """Write a submission. Raises CourseError when a newer one is there already.
+def _put(folder: Path, assignment: str, item: Owned, helpers: dict[str, bytes]) -> str:
+    """Write a submission; what is to be told. Raises CourseError when a newer one is there already.
 
     The notebook keeps the time that it has in the download, by which the next collect knows.
     """
-    notebook = folder / f"{assignment}.ipynb"
+    notebook, data, told = folder / f"{assignment}.ipynb", item.file.read(), ""
     when = item.claim.when or item.file.when
-    if notebook.is_file() and when and notebook.read_bytes() != data:
+    other = notebook.is_file() and notebook.read_bytes() != data
+    if other and not when:
+        told = (f"{item.file.path} has no date; it took the place of another one, which was "
+                "collected before")
+    if other and when:
         there = datetime.fromtimestamp(notebook.stat().st_mtime)
         if (there - when).total_seconds() > CLOCK:
             raise CourseError(f"{item.file.path} of {when:%Y-%m-%d %H:%M} is older than what was "
@@ -232,3 +262,4 @@ def _put(folder: Path, assignment: str, item: Owned, data: bytes, helpers: dict[
             path.unlink()
     if when:
         os.utime(notebook, (when.timestamp(),) * 2)
+    return told

@@ -111,11 +111,21 @@ def read_cells(data: bytes, name: str) -> list[Cell]:
         notebook = json.loads(text, parse_int=_whole)
         sheets = [notebook, *(notebook.get("worksheets") or [])]
         cells = [cell for sheet in sheets for cell in sheet.get("cells") or []]
-        found = [cell for cell in map(_cell, cells[:CELLS]) if cell]
+        found = _within(FILE_LIMIT, cells[:CELLS])
     except (ValueError, RecursionError, AttributeError, TypeError):
         raise CourseError(f"{name} is not a readable notebook{_what(text)}") from None
     if not found:
         raise CourseError(f"{name} holds no cells")
+    return found
+
+
+def _within(room: int, raws: list) -> list[Cell]:
+    """Cells whose texts, with pictures as often as they are shown, have room characters or so."""
+    found = []
+    for raw in raws:
+        if cell := _cell(raw, max(0, min(PICTURES, room))):
+            found.append(cell)
+            room -= len(cell.source)
     return found
 
 
@@ -172,7 +182,7 @@ def _whole(digits: str) -> int:
     return int(digits) if len(digits) < 20 else 0
 
 
-def _cell(raw) -> Cell | None:
+def _cell(raw, pictures: int) -> Cell | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("cell_type"), str):
         return None
     kind = {"code": "code", "markdown": "markdown", "raw": "markdown"}.get(raw.get("cell_type"))
@@ -187,14 +197,14 @@ def _cell(raw) -> Cell | None:
     ids = [i if isinstance(i, str) else None for i in (grade_id, raw.get("id"))]
     if kind == "code":
         return Cell(kind, clean(source)[:CELL_LIMIT], *ids, TEXT_CUT * (len(source) > CELL_LIMIT))
-    text, cut = _with_pictures(clean(source), raw.get("attachments"))
+    text, cut = _with_pictures(clean(source), raw.get("attachments"), pictures)
     return Cell(kind, text, *ids, cut)
 
 
-def _with_pictures(source: str, attachments) -> tuple[str, str]:
+def _with_pictures(source: str, attachments, space: int) -> tuple[str, str]:
     """A text with the pictures attached to it written into it, and what was left out of both.
 
-    The limit of a text does not count its pictures, which have one of their own.
+    The limit of a text does not count its pictures, which have one of their own: space characters.
     """
     attached = {}
     for name, forms in attachments.items() if isinstance(attachments, dict) else ():
@@ -202,21 +212,28 @@ def _with_pictures(source: str, attachments) -> tuple[str, str]:
             data = "".join(data) if isinstance(data, list) and all(
                 isinstance(line, str) for line in data) else data
             if isinstance(data, str):
-                attached[name] = f"data:{kind};base64,{''.join(data.split())}"
+                picture = f"data:{kind};base64,{''.join(data.split())}"
+                # Judged here, once: a text may refer to it a million times.
+                attached[name] = picture if re.fullmatch(_PICTURE, picture) else ""
     used = set(map(_attachment, PICTURE.findall(source)))
     source += "".join(f"\n\n![{name}](attachment:{urllib.parse.quote(name)})"
                       for name in attached if name not in used)
-    text, room, space, cut = [], CELL_LIMIT, PICTURES, []
+    text, room, cut = [], CELL_LIMIT, []
     for number, piece in enumerate(PICTURE.split(source)):
         if number % 2 == 0:
             text.append(piece[:room])
             cut += [TEXT_CUT] * (len(piece) > room)
             room -= len(text[-1])
             continue
-        picture = attached.get(_attachment(piece), piece)
-        fits = re.fullmatch(_PICTURE, picture) and len(picture) <= space
-        text.append(picture if fits else "left-out")
-        space -= len(picture) * bool(fits)
+        picture = attached.get(_attachment(piece))
+        if picture is None:
+            picture = piece if re.fullmatch(_PICTURE, piece) else ""
+        fits = 0 < len(picture) <= space
+        text.append(picture if fits else "left-out"[:room])
+        if fits:
+            space -= len(picture)
+        else:
+            room -= len(text[-1])
         cut += ["a picture was left out"] * (not fits)
     return "".join(text), "; ".join(dict.fromkeys(cut))
 
@@ -242,7 +259,7 @@ def kept(text: str, code: bool) -> tuple[str, str]:
         return text[:CELL_LIMIT], (
             f"it is long: the graded notebook shows {SHOWN_LINE} characters of a line and "
             f"{SHOWN_CODE} of a cell; all of it was graded") * (shown(text, code) != text)
-    text, cut = _with_pictures(text, None)
+    text, cut = _with_pictures(text, None, PICTURES)
     long = "it is long, and the graded notebook shows it as plain text" * _is_long(text)
     return text, "; ".join(filter(None, (cut, long)))
 

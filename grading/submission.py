@@ -76,10 +76,12 @@ def _other_chapter(cells: list[Cell], wanted: str) -> str | None:
     return best if len(defined & asked[best]) > 1 else None
 
 
-def holds(cells: list[Cell], places: list[Slot]) -> bool:
-    """Whether a notebook has a cell of an assignment's own, by its id or by what it defines."""
+def holds(cells: list[Cell], places: list[Slot]) -> int:
+    """What of an assignment's own a notebook has, by ids or by what its cells define: 0 nothing,
+    1 cells as they were released, 2 an answer."""
     owned = {slot.id: Filled(slot) for slot in places if slot.kind in ("solution", "manual")}
-    return any(_home(cell, owned)[0] for cell in cells)
+    homes = ((cell, _home(cell, owned)[0]) for cell in cells)
+    return max((1 if _is(cell, owned[home].slot) else 2 for cell, home in homes if home), default=0)
 
 
 def slots(released: NotebookNode) -> list[Slot]:

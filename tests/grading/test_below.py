@@ -100,6 +100,23 @@ def test_pictures_do_not_count_as_text_and_a_cut_is_told():
     assert f"q1: its text was cut after {handed_in.CELL_LIMIT} characters" in repairs
 
 
+def test_a_picture_that_is_shown_very_often_costs_neither_time_nor_memory():
+    def cells(n, references, size):
+        cell = {"cell_type": "markdown", "source": "![x](attachment:a) " * references,
+                "attachments": {"a": {"image/png": "A" * size}}}
+        start = time.process_time()
+        found = handed_in.read_cells(json.dumps({"cells": [cell] * n}).encode(), "x")
+        assert time.process_time() - start < 3
+        return found
+
+    [one] = cells(1, 100_000, 4_000_000)
+    assert len(one.source) < handed_in.PICTURES + handed_in.CELL_LIMIT
+    assert "a picture was left out" in one.cut and handed_in.TEXT_CUT in one.cut
+    many = cells(100, 400, 20_000)
+    assert sum(len(cell.source) for cell in many) < 1.5 * handed_in.FILE_LIMIT
+    assert not many[0].cut and "a picture was left out" in many[-1].cut
+
+
 @pytest.mark.parametrize("text", ["![x](http://x/y.png)", "[x](javascript:alert(1))",
                                   "![x](data:text/html;base64,QQ==)", "<img src=x>",
                                   "<details open onclick=x>", "<li/onclick=x>", "<ul\n>",

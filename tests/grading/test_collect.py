@@ -1,6 +1,7 @@
 """Downloads as other people's tools and habits make them, through ``collect``."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -34,8 +35,9 @@ def collect(tmp_path, capsys):
     """Collects files, name -> bytes; gives whose each notebook became, and what was printed."""
     generate(tmp_path, CHAPTER)
 
-    def collected(files: dict[str, bytes], class_list: str | None = CLASS):
-        (tmp_path / "d.zip").write_bytes(zipped(files))
+    def collected(files: dict[str, bytes], class_list: str | None = CLASS,
+                  days: dict[str, int] | None = None):
+        (tmp_path / "d.zip").write_bytes(zipped(files, days))
         (tmp_path / "c.csv").write_text(class_list or "")
         known = ["--class-list", str(tmp_path / "c.csv")] if class_list else []
         code = main(["collect", CHAPTER, str(tmp_path / "d.zip"), *known, "--course",
@@ -118,6 +120,61 @@ def test_the_last_upload_counts_and_a_later_one_in_another_format_is_told(collec
              for order, copy in ((9, ""), (12, "-2"), (11, "-1"))}
     got, printed = collect(files | {"doejane_LATE_123_13_a-3.pdf": b"%PDF"})
     assert got == {"jdoe": "12"} and "a-3.pdf" in printed and printed.count("gives way") == 2
+
+
+BRIGHTSPACE = "1-2 - Jane Doe - Nov {} , 2026 1005 AM/{}.ipynb".replace(" ,", ",")
+
+
+@pytest.mark.parametrize("first, last", [
+    (f"hw_jdoe_attempt_2026-11-20-10-00-00_{CHAPTER}.ipynb",
+     "hw_jdoe_attempt_2026-11-25-10-00-00_x.ipynb"),
+    (f"doejane_123_9_{CHAPTER}.ipynb", "doejane_123_15_final.ipynb"),
+    (BRIGHTSPACE.format(20, CHAPTER), BRIGHTSPACE.format(25, "Untitled")),
+    (f"Jane Doe_5_assignsubmission_file_/{CHAPTER}.ipynb",
+     "Jane Doe_5_assignsubmission_file_/final.ipynb"),
+    (f"jdoe/{CHAPTER} (7).ipynb", "jdoe/mine.ipynb"), ("jdoe/b.ipynb", f"jdoe/{CHAPTER}.ipynb")])
+def test_the_later_one_counts_whatever_its_name(collect, first, last):
+    got, printed = collect({first: notebook("first"), last: notebook("last")}, days={last: 25})
+    assert got == {"jdoe": "last"} and printed.count("gives way") == 1
+
+
+def test_of_two_of_the_same_time_the_one_with_the_assignments_name(collect):
+    assert collect({"jdoe/zz.ipynb": notebook("zz"), f"jdoe/{CHAPTER}.ipynb": notebook("named")}
+                   )[0] == {"jdoe": "named"}
+
+
+@pytest.mark.parametrize("day", [10, 20, 25, 0])
+def test_an_answer_comes_before_a_notebook_as_it_was_handed_out(collect, day):
+    blank, answered = released(), released()
+    blank.metadata["who"], answered.metadata["who"] = "blank", "answered"
+    next(c for c in answered.cells if c.id == "ex1").source = "def sentiment_reward(): return 1"
+    named = f"jdoe/{CHAPTER}.ipynb"
+    assert collect({named: as_bytes(blank), "jdoe/mine.ipynb": as_bytes(answered)},
+                   days={named: day})[0] == {"jdoe": "answered"}
+
+
+def test_what_was_collected_is_replaced_by_nothing_older_and_by_nothing_without_a_word(collect):
+    for day, who, wins, said in ((25, "new", "new", ""), (20, "old", "new", "is older than"),
+                                 (0, "undated", "undated", "has no date; it took the place"),
+                                 (0, "undated", "undated", "")):
+        got, printed = collect({"jdoe/a.ipynb": notebook(who), "bs/a.ipynb": notebook("B")},
+                               days={"jdoe/a.ipynb": day})
+        assert got["jdoe"] == wins and said in printed
+        assert ("older" in printed or "no date" in printed) == bool(said)
+
+
+def test_a_zip_that_holds_gigabytes_is_looked_at_in_part(collect, tmp_path):
+    """A notebook of 30 MB of blanks takes 30 kB in a zip; all of them at once took the memory."""
+    large = b" " * 30 * 2**20
+    bomb = zipped({f"{i:03}.ipynb": large + notebook(str(i)) for i in range(7)})
+    one = b'{"metadata": {"who": "B"}, "cells": [{"cell_type": "code", "source": "x"}]}'
+    many = zipped({f"{i:03}.ipynb": one for i in range(300)})
+    tracemalloc.start()
+    got, printed = collect({"jdoe.zip": bomb, "bs.zip": many, "ob/a.ipynb": notebook("O")})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got["ob"] == "O" and got["jdoe"] == "6" and peak < 300 * 2**20
+    assert printed.count("of this student; 200 files or 128 MiB are looked at") == 2
 
 
 def test_an_empty_folder_is_nothing_handed_in(collect):
