@@ -101,16 +101,26 @@ class Compiler:
 
 
 _loops: list[asyncio.AbstractEventLoop] = []
+# What wants a running loop and awaits nothing. A kernel has one always; here other statements have
+# none, so that asyncio.run, which a kernel refuses, works as it does in a script.
+IN_LOOP = {"create_task", "current_task", "ensure_future", "gather", "get_event_loop",
+           "get_running_loop", "timeout"}
 
 
 def execute(code, names: dict) -> None:
     """Run a statement's code. What awaits shares one loop, so that a task may outlive its cell."""
-    if not code.co_flags & inspect.CO_COROUTINE:
+    if not code.co_flags & inspect.CO_COROUTINE and not IN_LOOP & set(code.co_names):
         exec(code, names)
         return
     if not _loops:
         _loops.append(asyncio.new_event_loop())
-    _loops[0].run_until_complete(eval(code, names))
+    _loops[0].run_until_complete(_awaited(code, names))
+
+
+async def _awaited(code, names: dict) -> None:
+    result = eval(code, names)
+    if code.co_flags & inspect.CO_COROUTINE:
+        await result
 
 
 class Nothing(float):

@@ -45,7 +45,7 @@ FCNTL = (0, 1, 2, 3, 4, 1030)
 ALLOWED = """
     read write readv writev pread64 pwrite64 lseek close close_range fstat newfstatat stat lstat
     statx access faccessat faccessat2 readlink readlinkat getcwd chdir openat open dup dup2 dup3
-    ftruncate unlink unlinkat mkdir mkdirat rmdir rename renameat renameat2 getdents64
+    ftruncate link linkat unlink unlinkat mkdir mkdirat rmdir rename renameat renameat2 getdents64
     umask utimensat fsync fdatasync fallocate sendfile copy_file_range ioctl pipe pipe2
     poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2
     recvfrom recvmsg sendto sendmsg shutdown getsockopt getsockname getpeername
@@ -141,6 +141,9 @@ def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
     Path(new, "tmp").mkdir()  # first: what is to be seen may lie below it
     _mount("tmpfs", f"{new}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
            f"size={DISK},nr_inodes=4096,mode=1777")
+    Path(new, "dev", "shm").mkdir(parents=True)  # for locks of multiprocessing
+    _mount("tmpfs", f"{new}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+           "size=64k,nr_inodes=64,mode=1777")
     for path in paths:
         _bind(path, new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
     for path in hidden:

@@ -50,6 +50,23 @@ STYLES: dict[str, tuple[str, str, tuple[str, ...]]] = {
                           f"    ref_logps = rows\n    return {MEAN}\n" + BONUS
                           + "asyncio.new_event_loop().run_until_complete(go(ref_logps, kl_coef))",
                           ()),
+    "a task, awaited later": ("ex2", "import asyncio\nasync def one():\n    return 1\n"
+                              "task = asyncio.create_task(one())\nfactor = await task\n"
+                              + SHAPE + "[factor * v for v in " + ONE + "]", ()),
+    "the running loop": ("ex3a", "import asyncio\nloop = asyncio.get_event_loop()\n"
+                         "assert loop is asyncio.get_running_loop()\nasync def one():\n"
+                         "    return 1\nboth = asyncio.gather(one(), loop.create_task(one()))\n"
+                         "one, _ = await both\n" + BONUS + f"[one * v for v in {MEAN}]", ()),
+    # what would start a compiler, or a process
+    "torch.compile": ("ex4b", "@torch.compile\ndef categorical_kl(p, q):\n"
+                      "    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum()",
+                      ()),
+    "a pool of threads": ("ex2", "from multiprocessing.dummy import Pool\n" + SHAPE
+                          + "Pool(2).map(lambda s: math.exp(s / temperature) - 1, scores)", ()),
+    "a thread pool": ("ex3a", "from multiprocessing.pool import ThreadPool\n" + BONUS
+                      + "ThreadPool(2).map(lambda r: kl_coef * sum(r) / len(r), ref_logps)", ()),
+    "a lock": ("ex3b", "import multiprocessing\nlock = multiprocessing.Lock()\n"
+               "with lock:\n    pass\n" + FINE, ()),
     # magics
     "%time assigns": ("ex2", "%time f = lambda s, t: math.exp(s / t) - 1\n"
                       + SHAPE + "[f(s, temperature) for s in scores]", ()),
