@@ -239,7 +239,7 @@ def _checked(attempt: Attempt, assignment: Assignment, whole: bool) -> Seen:
             if test in assignment.tests and test not in seen.status:
                 seen.status[test], seen.reasons[test] = session.check(place.slot.source)
             session.extras(place, whole)
-        seen.notes = session.notes
+        seen.notes = list(dict.fromkeys(session.notes))
     return seen
 
 

@@ -122,12 +122,17 @@ def _bind(source: str, new: str, attributes: int) -> None:
     _set_attributes(target, attributes)
 
 
-def _hide(path: str) -> None:
-    """Let a folder or a file of the new root be empty, below a read-only mount too."""
+def _hide(path: str, empty: str) -> None:
+    """Let a folder or a file of the new root be empty, below a read-only mount too.
+
+    empty: a file of this root's own. Of one that others see, such as /dev/null, whose times
+    anybody may touch, one jail could tell another what it has seen.
+    """
     if Path(path).is_dir():
         _mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "size=4k,nr_inodes=1,mode=555")
     else:
-        _mount("/dev/null", path, None, MS_BIND)
+        _mount(empty, path, None, MS_BIND)
+    _set_attributes(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
 
 
 def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
@@ -146,8 +151,9 @@ def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
            "size=64k,nr_inodes=64,mode=1777")
     for path in paths:
         _bind(path, new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+    Path(new, "empty").touch(0o444)
     for path in hidden:
-        _hide(f"{new}{path}")
+        _hide(f"{new}{path}", f"{new}/empty")
     for device in ("null", "zero", "random", "urandom"):
         _bind(f"/dev/{device}", new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC)
     _set_attributes(new, ATTR_NOSUID)

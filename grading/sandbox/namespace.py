@@ -1,9 +1,9 @@
 """Running a notebook's cells for grading: in the jail a student's, outside the course's own.
 
-A solution cell runs whole. Of every other cell only imports, definitions and constants run, so
-that a training cell, a plot, ``input()`` or an endless loop in a scratch cell costs nothing. A
-statement that was left out runs after all when a name that it binds is missed. Where a whole cell
-stops with an error, the rest of it runs like every other cell.
+A solution cell runs whole. Of every other cell only imports, definitions, and values that take no
+time run, so that a training cell, a plot, ``input()`` or an endless loop in a scratch cell costs
+nothing. A statement that was left out runs after all when a name that it binds is missed. Where a
+whole cell stops with an error, the rest of it runs like every other cell.
 """
 
 import ast
@@ -18,6 +18,7 @@ from types import ModuleType
 from lib import cells
 
 RETRIES = 20
+CHEAP = frozenset("abs bool dict float int len list max min round set sorted str sum tuple".split())
 DEFINES = re.compile(r"^\s*(?:async )?(?:def|class) +(\w+)|^\s*(\w+) *=[^=]", re.MULTILINE)
 
 
@@ -64,6 +65,8 @@ class Namespace:
             return
         try:
             self._execute(statement, cell)
+        except NameError:  # of what was left out: it runs when it is missed, and this with it
+            self.left_out.update(dict.fromkeys(names, (statement, cell)))
         except (Exception, SystemExit) as error:
             self.failed.update(dict.fromkeys(names, error))
 
@@ -90,15 +93,22 @@ class Namespace:
 
 
 def _only_binds(statement: ast.stmt) -> bool:
-    """Whether a statement imports, defines, names a constant or writes a module: cheap things."""
+    """Whether a statement imports, defines, names or changes a value, or writes a module: cheap
+    things."""
     if isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef
                   | ast.ClassDef):
         return True
-    if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value:
-        with contextlib.suppress(ValueError, TypeError):
-            ast.literal_eval(statement.value)
-            return True
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign) and statement.value:
+        return all(map(_is_cheap, ast.walk(statement.value)))
     return cells.writes_file(statement)
+
+
+def _is_cheap(node: ast.AST) -> bool:
+    """Whether a part of an expression takes no time: ``max(TOP, 2 * LOW)``, but no training."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in CHEAP
+    return not isinstance(node, ast.comprehension | ast.Await | ast.Yield | ast.YieldFrom
+                          | ast.Pow | ast.LShift)
 
 
 def _names(node: ast.AST) -> set[str]:

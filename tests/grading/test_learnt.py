@@ -4,7 +4,7 @@ can be had by import alone: what is fair use of a library, and nothing that is a
 
 import ast
 import dataclasses
-import random
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -63,17 +63,26 @@ def grader(tmp_path_factory):
         yield opened
 
 
-def bit(seed: int) -> int:
-    """What the spy sees of the hidden test of Exercise 3a that draws from this seed."""
-    return int(1000 * 5 * random.Random(seed).random()) % 2
-
-
 def in_world(assignment: grade.Assignment, seed: int) -> grade.Assignment:
     """The same assignment with other hidden inputs in Exercise 3a."""
     test = assignment.tests["test_ex3a"]
     assert "_random.Random(11)" in test
     return dataclasses.replace(assignment, tests=assignment.tests | {
         "test_ex3a": test.replace("_random.Random(11)", f"_random.Random({seed})")})
+
+
+def bit(assignment: grade.Assignment, seed: int) -> int:
+    """What the spy sees in the world of a seed: the hidden test itself, run on a right answer."""
+    seen = []
+
+    def forward_kl_bonus(ref_logps, kl_coef):
+        if len(ref_logps) == 10 and not seen:
+            seen.append(int(-1000 * ref_logps[0][0]) % 2)
+        return [kl_coef * sum(row) / len(row) for row in ref_logps]
+
+    exec(in_world(assignment, seed).tests["test_ex3a"],
+         {"forward_kl_bonus": forward_kl_bonus, "math": math})
+    return seen[0]
 
 
 def spying(channel: str) -> bytes:
@@ -90,7 +99,7 @@ def spying(channel: str) -> bytes:
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_nothing_that_is_told_depends_on_a_hidden_input(grader, channel):
     """The same submission in two worlds, whose hidden inputs differ in the bit it tells."""
-    worlds = [next(s for s in range(11, 99) if bit(s) == b) for b in (0, 1)]
+    worlds = [next(s for s in range(11, 99) if bit(grader.assignment, s) == b) for b in (0, 1)]
     seen = [grade.grade(in_world(grader.assignment, seed), spying(channel)) for seed in worlds]
     assert seen[0].problem is None and not any(map(seen[0].passed, seen[0].status))
     assert dataclasses.asdict(seen[0]) == dataclasses.asdict(seen[1])
@@ -157,6 +166,13 @@ def loaded(name):
         return sorted(n for n in vars(importlib.import_module(name)) if n[:2] != "__")
     except ImportError as error:
         return str(error)
+def touched(path):
+    """The time of a file once it was touched, or why it could not be."""
+    try:
+        os.utime(path)
+    except OSError as error:
+        return str(error)
+    return os.stat(path).st_mtime_ns
 def size(path): return os.path.getsize(path) if os.path.exists(path) else 0
 def listed(path): return os.listdir(path) if os.path.exists(path) else []
 ''', whole=True)
@@ -176,6 +192,18 @@ def test_the_files_of_what_is_withheld_are_empty(jail):
     assert Proxy(jail, "listed")(str(Path(trl.__file__).parent)) == []
     for path in (ROOT / "lib").rglob("*trl_*.py*"):
         assert Proxy(jail, "size")(str(path)) == 0, path
+
+
+def test_no_file_tells_one_jail_what_another_has_seen(jail):
+    """Withheld files were the host's own /dev/null, whose time one jail set and another read."""
+    hidden = list(withheld.hidden_paths(isolation.visible_paths(), ROOT / "lib"))
+    assert any(p.is_file() for p in hidden) and any(p.is_dir() for p in hidden)
+    for path in [*map(str, hidden), "/dev/null", "/dev/zero", "/dev/urandom", "/dev", "/",
+                 str(ROOT / "lib"), "/empty"]:
+        assert "ead-only" in str(Proxy(jail, "touched")(path)), path
+    before = Path("/dev/null").stat().st_mtime_ns
+    jail.run("import os, time\ntime.sleep(0.1)\nopen(os.devnull, 'w').write('x')", whole=True)
+    assert Path("/dev/null").stat().st_mtime_ns == before
 
 
 # Files with a function of such a name that is no answer, or fair use of a library.

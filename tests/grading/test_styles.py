@@ -229,6 +229,20 @@ def test_what_runs_in_jupyter_has_its_points(grader):
     assert len(STYLES) >= 44 and not lost, lost
 
 
+@pytest.mark.parametrize("below", [
+    "DIGITS = 12", "DIGITS += 8", "DIGITS = int('12')", "DIGITS = max(DIGITS, 12)",
+    "more = DIGITS * 2\nDIGITS = more + 4", "half = 4\nwhile False:\n    pass\nDIGITS += 2 * half",
+    "DIGITS: int = len('a dozen is it')"])
+def test_a_setting_that_is_changed_below_counts(grader, below):
+    """The check passes with four digits, the hidden test wants more: as stock, which runs all."""
+    notebook = released()
+    cell(notebook, "ex2").source = "DIGITS = 4\n" + SHAPE + (
+        "[round(math.exp(s / temperature) - 1, DIGITS) for s in scores]")
+    at = notebook.cells.index(cell(notebook, "ex2"))
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(below))
+    assert grade.grade(grader.assignment, nbformat.writes(notebook).encode()).passed("test_ex2")
+
+
 def test_definitions_below_an_error_count_and_the_first_error_is_told(grader):
     styles = {name: (exercise, source, ()) for name, (exercise, source, _) in STOPPED.items()}
     for name, (passed, _, repairs) in graded(grader, styles).items():
