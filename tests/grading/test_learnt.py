@@ -206,6 +206,44 @@ def test_no_file_tells_one_jail_what_another_has_seen(jail):
     assert Path("/dev/null").stat().st_mtime_ns == before
 
 
+FULL = '''
+import os, socket, threading
+held = []
+def fill(what):
+    """As many as there may be; how many these are, and why there are no more."""
+    for number in range(20_000):
+        try:
+            held.append(FILL[what]())
+        except Exception as error:
+            return [number, str(error)]
+    return [number, ""]
+def sent():
+    pair = socket.socketpair()
+    socket.send_fds(pair[0], [b"x"], [0] * 100)
+    return pair
+def started():
+    waits = threading.Event()
+    threading.Thread(target=waits.wait, daemon=True).start()
+    return waits
+def piped():
+    pipe = os.pipe()
+    os.set_blocking(pipe[1], False)
+    return pipe, os.write(pipe[1], bytes(1 << 20))
+FILL = {"descriptors on their way": sent, "threads": started, "pipes": piped,
+        "sockets": socket.socketpair, "files": lambda: open("/tmp/%d" % len(held), "w")}
+'''
+
+
+@pytest.mark.parametrize("what", ["descriptors on their way", "threads", "pipes", "sockets",
+                                  "files"])
+def test_what_one_jail_uses_up_another_has_still(what):
+    """What the kernel counts for a user, and all jails are one, would tell the other a bit."""
+    with grade.warm("strict").fork() as one, grade.warm("strict").fork() as other:
+        for jail in (one, other):
+            jail.run(FULL, whole=True)
+        assert Proxy(one, "fill")(what) == Proxy(other, "fill")(what)
+
+
 # Files with a function of such a name that is no answer, or fair use of a library.
 LIKE_AN_ANSWER = (
     "lib/checks/sentiment.py", "lib/checks/grpo.py", "lib/checks/persona.py",  # checks are called
