@@ -3,9 +3,10 @@
 import json
 import tracemalloc
 
+import nbformat
 import pytest
 
-from grading import handed_in
+from grading import NOTEBOOKS, handed_in
 from grading.__main__ import main
 from lib import CourseError
 from tests.grading.corpus import CHAPTER, as_bytes, generate, released
@@ -136,6 +137,52 @@ BRIGHTSPACE = "1-2 - Jane Doe - Nov {} , 2026 1005 AM/{}.ipynb".replace(" ,", ",
 def test_the_later_one_counts_whatever_its_name(collect, first, last):
     got, printed = collect({first: notebook("first"), last: notebook("last")}, days={last: 25})
     assert got == {"jdoe": "last"} and printed.count("gives way") == 1
+
+
+SCRATCH = as_bytes(nbformat.v4.new_notebook(metadata={"who": "scratch"}, cells=[
+    nbformat.v4.new_code_cell("print(1)")]))
+
+
+@pytest.mark.parametrize("other", ["Untitled.ipynb", f"{CHAPTER}.ipynb", f"{CHAPTER} (9).ipynb"])
+def test_the_one_with_the_assignments_cells_counts_before_a_later_one(collect, other):
+    got, printed = collect({"jdoe/mine.ipynb": notebook("mine"), f"jdoe/{other}": SCRATCH},
+                           days={f"jdoe/{other}": 25})
+    assert got == {"jdoe": "mine"} and f"jdoe/{other} gives way" in printed
+
+
+def test_another_chapters_notebook_is_named_and_gives_way(collect):
+    other = (NOTEBOOKS / "02_grpo.ipynb").read_bytes()
+    got, printed = collect({"jdoe/a.ipynb": notebook("J"), "jdoe/b.ipynb": other,
+                            f"bs/{CHAPTER}.ipynb": other}, days={"jdoe/b.ipynb": 25})
+    assert got == {"jdoe": "J"} and f"this is 02_grpo, not {CHAPTER}; not collected" in printed
+
+
+def test_two_owners_for_one_student_are_both_named_and_neither_is_taken(collect):
+    got, printed = collect({"Jane Doe - a.ipynb": notebook("1"), "jdoe/a.ipynb": notebook("2"),
+                            "Bob Smith - a.ipynb": notebook("B")})
+    assert got == {"bs": "B"} and "'Jane Doe - a.ipynb' and 'jdoe' would both go" in printed
+
+
+def test_attempts_compete_inside_one_owner_only(collect):
+    got, _ = collect({"doejane_123_9_a.ipynb": notebook("J 9"), "smithbob_77_8_a.ipynb":
+                      notebook("B 8"), "doejane_123_7_a-9.ipynb": notebook("J 7")})
+    assert got == {"jdoe": "J 9", "bs": "B 8"}
+
+
+def test_each_file_of_a_mixed_download_has_a_layout_of_its_own(collect):
+    assert collect({"doejane_123_9_a.ipynb": notebook("J"), "ob@x.org - a.ipynb": notebook("O"),
+                    "Bob Smith_5_assignsubmission_file_/a.ipynb": notebook("B"),
+                    "41-42 - Zoë 🚀 50% Off - Nov 20, 2026 1005 AM/a.ipynb": notebook("Z")})[0] == {
+                        "jdoe": "J", "bs": "B", "ob": "O", "zo": "Z"}
+
+
+def test_a_clock_that_a_student_packed_is_not_believed(collect, tmp_path):
+    for folder in ("jdoe", "Bob Smith_5_assignsubmission_file_", "w1/sub"):
+        collect({f"{folder}/a.ipynb": notebook("x"), f"{folder}/timestamp.txt": b"2020-01-01",
+                 f"{folder}/submission_secret.txt": b"x"})
+    told = {path.name for path in (tmp_path / "submitted").glob("*/*/*")}
+    assert not {path for path in (tmp_path / "submitted").rglob("timestamp.txt")
+                if "2020" in path.read_text()} and "submission_secret.txt" not in told
 
 
 def test_of_two_of_the_same_time_the_one_with_the_assignments_name(collect):
