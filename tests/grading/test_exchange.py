@@ -1,7 +1,13 @@
 """A JupyterHub class: nbgrader's own exchange hands out, takes in and gives back."""
 
+import json
+import socket
 import subprocess
 import sys
+import time
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
 
 import pytest
 
@@ -50,3 +56,59 @@ def test_the_whole_way_through_the_exchange(tmp_path, nbgrader, capsys):
     capsys.readouterr()
     assert main(["export", CHAPTER, *here]) == 0
     assert ",60,80," in capsys.readouterr().out
+
+
+@contextmanager
+def students_server(tmp_path):
+    """The server behind a student's JupyterLab; gives a function that does what a button does."""
+    places = {"Exchange.root": tmp_path / "exchange", "Exchange.cache": tmp_path / "cache",
+              "CourseDirectory.course_id": "grpo"}
+    (tmp_path / "home" / "nbgrader_config.py").write_text("c = get_config()\n" + "".join(
+        f"c.{name} = {str(value)!r}\n" for name, value in places.items()))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}",
+         "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.root_dir=.",
+         "--ServerApp.disable_check_xsrf=True"], cwd=tmp_path / "student",
+        stdout=subprocess.DEVNULL, stderr=(tmp_path / "server.log").open("w"))
+
+    def press(button, **what):
+        """The answer of the server; without a button, the list that the page shows."""
+        address = f"http://127.0.0.1:{port}/assignments"
+        if not button:
+            return json.load(urllib.request.urlopen(f"{address}?{urllib.parse.urlencode(what)}"))
+        return json.load(urllib.request.urlopen(urllib.request.Request(
+            f"{address}/{button}", json.dumps(what).encode(),
+            {"Content-Type": "application/json"})))
+
+    try:
+        for _ in range(200):
+            try:
+                press("", course_id="grpo")
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "server.log").read_text()
+                time.sleep(0.2)
+        yield press
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_buttons_of_jupyterlab_fetch_and_submit(tmp_path, nbgrader, capsys):
+    course, desk = tmp_path / "course", tmp_path / "student"
+    course.mkdir()
+    generate(course, CHAPTER)
+    nbgrader(course, "release_assignment", CHAPTER)
+    which = {"course_id": "grpo", "assignment_id": CHAPTER}
+    with students_server(tmp_path) as press:
+        [shown] = press("", course_id="grpo")["value"]
+        assert (shown["assignment_id"], shown["status"]) == (CHAPTER, "released")
+        assert press("fetch", **which)["success"]
+        (desk / CHAPTER / f"{CHAPTER}.ipynb").write_bytes(as_bytes(solved()))
+        assert press("submit", **which)["success"]
+    nbgrader(course, "collect", CHAPTER)
+    assert main(["autograde", CHAPTER, "--course", str(course), "--workers", "1"]) == 0
+    assert "60 of 60" in capsys.readouterr().out
