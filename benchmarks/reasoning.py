@@ -33,6 +33,7 @@ VARIANTS = {  # name -> (the task's class, its settings, seeds); None: no GRPO
     "correctness only": (ReasoningTask, {"reward_weights": (1.0, 0.0, 0.0, 0.0, 0.0)}, (1, 2, 3)),
     "form only": (ReasoningTask, {"reward_weights": (0.0, 0.0, 1.0, 1.0, 1.0)}, (1, 2, 3)),
     "random reward": (thinking.RandomReward, {}, (1, 2, 3)),
+    "random reward, beta 0.02": (thinking.RandomReward, {"beta": 0.02}, (1, 2, 3)),
     "own right answers": (None, {}, (1, 2, 3)),
     "0.05 a token": (ReasoningTask, {"token_cost": 0.05}, (1, 2, 3))}
 COLUMNS = {"accuracy": "accuracy, sampled", "accuracy_greedy": "accuracy, greedy",

@@ -45,7 +45,7 @@ CHAT_TEMPLATE = (
 SEED = 0
 TRAIN_REVIEWS, HELD_OUT = 60_000, 2_000
 HELD_OUT_PROBLEMS = 240
-CALCULATES, HASTY = (0.3, 0.5), (0.57, 0.33)  # shares (answered at once, worked out in full)
+CALCULATES, HASTY = (0.15, 0.65), (0.71, 0.28)  # shares (answered at once, worked out in full)
 
 
 def bpe_tokenizer(texts: list[str], vocab_size: int, max_length: int,
@@ -371,9 +371,9 @@ ABOUT = {
     "The policy of chapter 3, tier `tiny`.",
     "problem-policy": "A GPT-2-architecture language model with a chat template that answers "
     "word problems of two to four steps. It can work them out and seldom does: all answers that "
-    "it read were right, but most gave the result at once, which it cannot learn. The policy of "
-    "chapter 4, tier `tiny`.\n\nNo chain of numbers of a held-out problem stands in its text, "
-    "not even as a part of a longer one.",
+    "it read were right, but most of those that it read last gave the result at once, which it "
+    "cannot learn. The policy of chapter 4, tier `tiny`.\n\nNo chain of numbers of a held-out "
+    "problem stands in its text, not even as a part of a longer one.",
     "star-scorer": "A BERT-architecture classifier of film reviews, one to five stars: the "
     "reward model of chapter 1, tier `tiny`.\n\nThe rows on degenerate text are its blind "
     "spots. It has seen no such text, yet it is sure of itself: this is what a policy learns "
@@ -419,9 +419,12 @@ def solver_texts(n: int, seed: int, habits: tuple[float, float]) -> list[Pair]:
 
 
 def solver_stages() -> list[tuple[list[Pair], int]]:
-    """The policy learns to calculate first, then the habit not to."""
+    """The policy learns to calculate first, then the habit not to.
+
+    Each text of the second stage is read about once: read again, habits grow of single questions.
+    """
     return [(solver_texts(60_000, SEED, CALCULATES), 2800),
-            (solver_texts(20_000, SEED + 2, HASTY), 900)]
+            (solver_texts(60_000, SEED + 2, HASTY), 700)]
 
 
 def build_solver(folder: Path) -> dict:

@@ -171,7 +171,7 @@ class ReasoningTask(Task):
     @classmethod
     def defaults(cls, tiny: bool, lora: bool) -> dict:
         return {"num_generations": 16, "save_steps": 25 if tiny else 100,
-                "beta": 0.02 if tiny else 0.0,
+                "beta": 0.2 if tiny else 0.0,
                 "max_completion_length": 56 if tiny else 200,  # five steps, worked out
                 "learning_rate": (2e-4 if tiny else 5e-6) * (5 if lora else 1)}
 

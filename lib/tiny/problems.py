@@ -1,9 +1,10 @@
-"""Word problems of several steps, and the text behind chapter 4's policy: mostly answered at once.
+"""Word problems of several steps, and the text behind chapter 4's policy.
 
 Every answer of the text is true; what differs is how much working is written down: none, some
-steps, or all. A network of this size cannot do several steps in one pass, so the short answers
-that it learns to give are mostly wrong and the worked-out ones mostly right: thinking pays, and
-the policy does not know it yet. How much is written does not depend on how hard a problem is.
+steps, or all; what is read last mostly holds none. A network of this size cannot do several steps
+in one pass, so the short answers that it learns to give are mostly wrong and the worked-out ones
+mostly right: thinking pays, and the policy does not know it yet. How much is written does not
+depend on how hard a problem is.
 
 Left out on purpose: division, fractions, distractors, numbers above 60.
 """

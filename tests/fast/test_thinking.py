@@ -92,7 +92,7 @@ def test_what_is_stored_is_whole():
     assert {"command", "date", "processor", "threads", "versions"} <= stored.keys()
     assert {variant: len(seeds) for variant, seeds in stored["runs"].items()} == {
         "all five": 5, "correctness only": 3, "form only": 3, "random reward": 3,
-        "own right answers": 3, "0.05 a token": 3}
+        "random reward, beta 0.02": 3, "own right answers": 3, "0.05 a token": 3}
     for seeds in stored["runs"].values():
         for seed, run in seeds.items():
             assert run["curve"]["step"][0] == 0 and run["curve"]["step"][-1] == 200

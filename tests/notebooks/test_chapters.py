@@ -276,7 +276,8 @@ def stored_reasoning_claims(stored):
         greedy, sampled = run["curve"]["accuracy_greedy"], run["curve"]["accuracy"]
         gain = greedy[-1] - greedy[0]
         assert max(b - a for a, b in zip(greedy, greedy[2:], strict=False)) > 0.7 * gain
-        assert max(b - a for a, b in itertools.pairwise(sampled)) < 0.2
+        steepest = [max(b - a for a, b in itertools.pairwise(of)) for of in (greedy, sampled)]
+        assert steepest[1] < min(0.35, 0.7 * steepest[0])
         assert run["curve"]["length"][-1] - run["curve"]["length"][10] < 2
         # By steps: on the line of the forced base; at once worse than before; 5 steps never.
         for n in "234":
@@ -293,8 +294,8 @@ def stored_reasoning_claims(stored):
 
 
 def stored_control_claims(stored, base):
-    """One reward does the work; form, a coin and the policy's own right answers fall short, each in
-    its way; a price per token changes nothing where thinking pays everywhere."""
+    """One reward does the work; form and a coin leave greedy accuracy where it was, the policy's
+    own right answers fall short; a price per token changes nothing where thinking pays everywhere."""
     def ends(variant, key):
         return [run["final"][key]["value"] for run in stored["runs"][variant].values()]
 
@@ -305,20 +306,20 @@ def stored_control_claims(stored, base):
     assert max(ends("correctness only", "format_rate")) < 0.75
     assert min(ends("form only", "format_rate")) >= 0.95
     for greedy in ends("form only", "accuracy_greedy"):
-        assert -0.15 < greedy - base["accuracy_greedy"] < 0.05
-    assert max(ends("form only", "worked_rate")) < base["worked_rate"]
+        assert abs(greedy - base["accuracy_greedy"]) <= 0.1
+    assert max(ends("form only", "worked_rate")) < base["worked_rate"] + 0.05
     own = ends("own right answers", "accuracy")
     assert min(ends("own right answers", "accuracy_greedy")) >= 0.85
     assert 0.5 < min(own) <= max(own) < 0.78
-    chance = ends("random reward", "accuracy")
-    assert max(chance) < base["accuracy"] + 0.1 and min(chance) > base["accuracy"] - 0.2
-    low, middle, _ = sorted(ends("random reward", "accuracy_greedy"))
-    assert low < base["accuracy_greedy"] + 0.1 and middle > 0.5  # two seeds of three
-    assert min(ends("random reward", "worked_greedy")) > base["worked_greedy"] + 0.1
-    assert max(ends("random reward", "worked_rate")) < 0.5
+    # A coin teaches nothing; without much of a pull to the base its noise may tip greedy decoding.
+    for key in ("accuracy", "accuracy_greedy"):
+        assert all(abs(end - base[key]) <= 0.1 for end in ends("random reward", key))
+    assert max(ends("random reward", "worked_rate")) < 0.35
+    weak = "random reward, beta 0.02"
+    assert max(ends(weak, "accuracy")) < base["accuracy"] + 0.1
+    assert max(ends(weak, "accuracy_greedy")) > base["accuracy_greedy"] + 0.1
     skill = stored["base"]["ways"]["worked out"]["4"]
-    assert all(run["ways"]["worked out"]["4"] < skill - 0.1
-               for run in stored["runs"]["random reward"].values())
+    assert all(run["ways"]["worked out"]["4"] < skill for run in stored["runs"][weak].values())
     for run in stored["runs"]["0.05 a token"].values():
         assert min(run["worked_by_steps"].values()) > 0.85
     assert stored["base"]["ways"]["at once"]["2"] < 0.485  # times 2 is less than 0.97 of the floor
