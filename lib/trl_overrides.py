@@ -147,12 +147,14 @@ def completion_logits(model, ids, mask, keep: int) -> torch.Tensor:
     first = model(input_ids=prompts, attention_mask=prompt_mask, past_key_values=cache,
                   position_ids=positions(prompt_mask), use_cache=True,
                   logits_to_keep=1).logits[:, -1:]
+    # Not first[row]: the gradient of that adds up in whatever order two threads come along.
+    first = first.index_select(0, row)
     if keep == 1:
-        return first[row]
-    cache.batch_select_indices(row)
+        return first
+    cache.reorder_cache(row)  # by index_select as well
     rest = model(input_ids=ids[:, -keep:-1], attention_mask=mask[:, :-1], past_key_values=cache,
                  position_ids=where[:, -keep:-1], use_cache=True).logits
-    return torch.cat([first[row], rest], dim=1)
+    return torch.cat([first, rest], dim=1)
 
 
 def prompt_cache(model) -> DynamicCache | None:
