@@ -32,7 +32,7 @@ from trl import GRPOTrainer
 from lib import models, rollout
 from lib.tasks import task_class
 from lib.training import grpo_config
-from lib.trl_overrides import Trainer, by_length
+from lib.trl_overrides import Trainer, by_length, completion_logits
 
 V, END, PAD = 40, 1, 0
 WIDE = {"vocab_size": V, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -286,6 +286,27 @@ def test_our_head_and_trls_lead_to_the_same_weights(tiny, tmp_path):
     apart = max(float((a - b).abs().max()) for a, b in zip(
         *(end.parameters() for end in ends), strict=True))
     assert moved > 5e-4 and apart < 1e-5, (moved, apart)
+
+
+def test_two_threads_give_the_same_gradient_every_time():
+    """Rows of one prompt add up its gradient in an order that must not be chance: with advanced
+    indexing it was, and neither a seed nor a resumed run gave the same bits."""
+    set_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=256, n_embd=128, n_layer=2,
+                                       n_head=4, bos_token_id=0, eos_token_id=0)).eval()
+    ids = torch.randint(1, 64, (16, 130))
+    ids[:, :100] = ids[0, :100]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = set()
+        for _ in range(12):
+            model.zero_grad()
+            completion_logits(model, ids, torch.ones_like(ids), 30).logsumexp(-1).sum().backward()
+            found.add(tuple(p.grad.double().sum().item() for p in model.parameters()))
+        assert len(found) == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_micro_batches_hold_the_same_rows_by_length():
