@@ -936,7 +936,7 @@ if RUNS.get("all five"):
 # reach before. Reinforcement learning moved the probability to what the policy already did now and
 # then. Yue et al. (2025) found the same in models thousands of times as large, and more: at a k of tens or
 # hundreds the base models were *ahead*, for training had narrowed what they try. With 32 tries at 60
-# questions we cannot see that, and at pass@32 of 0.98 there is no room for it. New ability may be claimed where
+# questions we cannot see that, and at a pass@32 of 1.00 there is no room for it. New ability may be claimed where
 # pass@k at a **large** k rises, or a length that nobody trained on; here neither says so.
 #
 # **And DeepSeek-R1-Zero's famous curve?** There the mean length grew over thousands of steps, from hundreds of
