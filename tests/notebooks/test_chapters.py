@@ -294,8 +294,8 @@ def stored_reasoning_claims(stored):
 
 
 def stored_control_claims(stored, base):
-    """One reward does the work; form and a coin leave greedy accuracy where it was, the policy's
-    own right answers fall short; a price per token changes nothing where thinking pays everywhere."""
+    """One reward does the work; form and a coin leave greedy accuracy where it was; the policy's
+    own right answers fall short; a price a token changes nothing where thinking pays everywhere."""
     def ends(variant, key):
         return [run["final"][key]["value"] for run in stored["runs"][variant].values()]
 
