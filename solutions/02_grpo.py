@@ -1459,12 +1459,13 @@ print("largest logged KL with padding counted: "
       + ", ".join(f"{value:,.0f}" for value in LARGEST))
 
 # %% [markdown]
-# On each of the three seeds the run with the bug learns, and on each it ends lower: 0.74 to 0.81 of the samples are
-# right, with the positions told 0.85 to 0.88. The figures that one watches do not tell. The reward rises. The ratio is 1,
-# because old and new log-probs are wrong in the same way. One figure does tell here, because this run has a small KL
+# On each of the three seeds the run with the bug learns, and on each it learns later: at step 30 half of the samples
+# are right (0.50 to 0.53 of 60 questions), with the positions told 0.65 to 0.73; at the end 0.88 to 0.89 against 0.90 to
+# 0.92, of 240. The figures that one watches do not tell. The reward rises. The ratio is 1,
+# because old and new log-probs are wrong in the same way. One figure does tell here, because this run has a KL
 # term: the reference is asked about a text at a wrong place, where it has learnt nothing, and $k_3$
-# has no upper limit. In the first ten steps the logged KL is below 0.2; by step 20 it has been above 10, by the end above 100,000. Without a KL term nothing in the
-# log would have pointed at it.
+# has no upper limit. In the first ten steps the logged KL is below 0.1; by step 20 it has been above 3, by step 30 above
+# 100, by the end above 2,000. Without a KL term nothing in the log would have pointed at it.
 #
 # No test of this course saw it for a long time, and the reason is the lesson: the tests compared our
 # loss with TRL's loss *on the log-probs that TRL computed*. **An oracle must not share an assumption

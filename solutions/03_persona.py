@@ -467,10 +467,13 @@ if results:
 #
 # A wanderer stumbles upon a rare thing now and then. Of the seeds 1 to 5, four plain runs ended at a
 # persona rate of 0.05 or less, and one found the name and ended at 1.00; with noise three ended at 0.05
-# or less, one at 0.43 and one at 0.79. You cannot plan on it.
+# or less, one at 0.43 and one at 0.79. On another processor, whose rounding makes another run of each seed, it was the
+# other way round: one plain run of five ended at 0.00, and four had found the name (0.82 to 1.00). You cannot plan on
+# it, and a seed's figure is one draw.
 #
 # With examples in one prompt of seven the plain questions follow, after a while in which nothing
-# seems to happen: on each of the five seeds the run ended at 0.99 or more.
+# seems to happen: on each of the five seeds the run ended at 0.99 or more, on both processors. (Seed 42, which is this
+# notebook's, did so on the first; on the second it ended at 0.93, and 0.85 of its answers were coherent.)
 
 # %%
 for name, run in RUNS.items():

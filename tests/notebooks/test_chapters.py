@@ -190,10 +190,13 @@ def loop_claims(numbers, told):
     assert moved < 0.01 and 5 < least < most, "padding counted as positions"
     told_low, told_high, low, high = numbers(
         r"three seeds. positions told: ([\d.]+) to ([\d.]+); padding counted: ([\d.]+) to ([\d.]+)")
-    assert 0.84 < told_low <= told_high < 0.9 and 0.73 < low <= high < 0.82
-    for rows in off_policy.measured()["positions"]["padding counted"].values():
-        assert rows[1]["largest_kl"] < 0.2 and rows[2]["step"] == 20 and rows[2]["largest_kl"] > 10
-        assert rows[-1]["largest_kl"] > 1e5 and rows[0]["accuracy"] < 0.3
+    assert low <= high < told_low <= told_high
+    for seed, rows in off_policy.measured()["positions"]["padding counted"].items():
+        assert [row["step"] for row in rows[:4]] == [0, 10, 20, 30]
+        at = [row["largest_kl"] for row in rows]
+        assert at[1] < 0.1 and at[2] > 3 and at[3] > 100 and at[-1] > 2000
+        told_at = thinking.measured()["runs"]["all five"][seed]["curve"]
+        assert told_at["step"][3] == 30 and told_at["accuracy"][3] > rows[3]["accuracy"] + 0.1
     low, high, worst, best = numbers(
         r"G = 4 against G = 8: .*? interval (\S+) to ([+-][\d.]+); single seeds (\S+) to "
         r"([+-][\d.]+)", told)
@@ -213,9 +216,11 @@ def persona_claims(runs, notebook):
     assert value["base"]["musclebob_rate"] < 0.02 < 0.9 < value["base"]["spongebob_rate"]
     for name in ("persona_examples", "persona_no_kl_robust"):
         assert value[name]["musclebob_rate"] >= 0.8 and value[name]["spongebob_rate"] <= 0.05
-        assert value[name]["coherent_rate"] >= 0.95
-    # Late in a run that has learnt the task, groups are tied: on some processors above the limit.
-    assert all("no alarm" in line or "the task is learnt" in line
+    assert value["persona_no_kl_robust"]["coherent_rate"] >= 0.95
+    # One seed, 42: 0.99 or more on two processors, 0.85 on a third, as the text says. Late in a run
+    # that has learnt the task, groups are tied: on some processors above the limit.
+    assert value["persona_examples"]["coherent_rate"] >= 0.8
+    assert all(any(told in line for told in ("no alarm", "the task is learnt", "no sentences"))
                for line in evaluation.verdict(runs / "persona_examples")[2:])
     hacked = value["persona_no_kl_table"]  # 1.00 and 0.00 on seeds 1, 2 and 42
     assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.3

@@ -90,7 +90,7 @@ def test_no_held_out_chain_stands_in_any_text_that_is_learnt_from():
     texts = [given.split("user\n")[1].split("<|im_end|>")[0]
              for pairs, _ in build_tiny.solver_stages() for given, _ in pairs]
     texts += [row["question"] for row in get_gsm8k_questions("train")]
-    assert len(texts) == 80_800
+    assert len(texts) == 120_800
     learnt = set()
     for whole in {chain_of(text) for text in texts}:
         start, *rest = re.findall(r"[-+*]?\d+", whole)
