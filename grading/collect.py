@@ -248,7 +248,7 @@ def _put(folder: Path, assignment: str, item: Owned, helpers: dict[str, bytes]) 
     if other and not when:
         told = (f"{item.file.path} has no date; it took the place of another one, which was "
                 "collected before")
-    if other and when:
+    elif other:
         there = datetime.fromtimestamp(notebook.stat().st_mtime)
         if (there - when).total_seconds() > CLOCK:
             raise CourseError(f"{item.file.path} of {when:%Y-%m-%d %H:%M} is older than what was "

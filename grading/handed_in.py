@@ -123,7 +123,7 @@ def _within(room: int, raws: list) -> list[Cell]:
     """Cells whose texts, with pictures as often as they are shown, have room characters or so."""
     found = []
     for raw in raws:
-        if cell := _cell(raw, max(0, min(PICTURES, room))):
+        if cell := _cell(raw, min(PICTURES, room)):
             found.append(cell)
             room -= len(cell.source)
     return found

@@ -144,12 +144,12 @@ def _new_root(new: str, paths: list[str], hidden: list[Path]) -> None:
     os.umask(0o022)  # nobody has to pass through what is made here, whoever grades
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     _mount("tmpfs", new, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
-    Path(new, "tmp").mkdir()  # first: what is to be seen may lie below it
-    _mount("tmpfs", f"{new}/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-           f"size={DISK},nr_inodes=4096,mode=1777")
-    Path(new, "dev", "shm").mkdir(parents=True)  # for locks of multiprocessing
-    _mount("tmpfs", f"{new}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-           "size=64k,nr_inodes=64,mode=1777")
+    # First: what is to be seen may lie below /tmp. /dev/shm is for locks of multiprocessing.
+    for place, room in (("tmp", f"size={DISK},nr_inodes=4096"),
+                        ("dev/shm", "size=64k,nr_inodes=64")):
+        Path(new, place).mkdir(parents=True)
+        _mount("tmpfs", f"{new}/{place}", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+               f"{room},mode=1777")
     for path in paths:
         _bind(path, new, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
     Path(new, "empty").touch(0o444)

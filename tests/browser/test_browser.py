@@ -4,14 +4,9 @@ Pictures of what was seen go to ``build/screens/``; look at them.
 """
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +25,7 @@ from grading.walkthrough import executed
 from lib.files import read_json
 from lib.runs import FINAL, HISTORY
 from tests.grading.corpus import CHAPTER, as_bytes, generate, hand_in, solved, wrong
+from tests.servers import serving
 
 SCREENS = ROOT / "build" / "screens"
 needs_browser = pytest.mark.skipif(
@@ -51,16 +47,9 @@ def chrome():
     driver.quit()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def jupyter(root: Path, *options: str):
     """A JupyterLab server on root; its address."""
-    port = free_port()
     for name, value in {  # every cell in the page, also those scrolled away; no news
             "notebook-extension/tracker": {"windowingMode": "none"},
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -68,25 +57,10 @@ def jupyter(root: Path, *options: str):
         path = root / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(value))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
-         "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={root}",
-         f"--LabApp.user_settings_dir={root / 'settings'}", *options],
-        cwd=root, stdout=subprocess.DEVNULL, stderr=(root / "server.log").open("w"),
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(root / "config")})
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/api").read()
-                break
-            except OSError:
-                assert process.poll() is None, (root / "server.log").read_text()
-                time.sleep(0.2)
+    with serving("jupyterlab", root, root / "server.log",
+                 f"--LabApp.user_settings_dir={root / 'settings'}", *options,
+                 PYTHONPATH=str(ROOT), JUPYTER_CONFIG_DIR=str(root / "config")) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 class Lab:

@@ -123,7 +123,7 @@ def test_the_last_upload_counts_and_a_later_one_in_another_format_is_told(collec
     assert got == {"jdoe": "12"} and "a-3.pdf" in printed and printed.count("gives way") == 2
 
 
-BRIGHTSPACE = "1-2 - Jane Doe - Nov {} , 2026 1005 AM/{}.ipynb".replace(" ,", ",")
+BRIGHTSPACE = "1-2 - Jane Doe - Nov {}, 2026 1005 AM/{}.ipynb"
 
 
 @pytest.mark.parametrize("first, last", [

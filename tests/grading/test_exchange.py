@@ -1,18 +1,18 @@
 """A JupyterHub class: nbgrader's own exchange hands out, takes in and gives back."""
 
 import json
-import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from grading.__main__ import main
 from tests.grading.corpus import CHAPTER, as_bytes, generate, solved
+from tests.servers import serving
 
 
 @pytest.fixture
@@ -65,36 +65,17 @@ def students_server(tmp_path):
               "CourseDirectory.course_id": "grpo"}
     (tmp_path / "home" / "nbgrader_config.py").write_text("c = get_config()\n" + "".join(
         f"c.{name} = {str(value)!r}\n" for name, value in places.items()))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}",
-         "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.root_dir=.",
-         "--ServerApp.disable_check_xsrf=True"], cwd=tmp_path / "student",
-        stdout=subprocess.DEVNULL, stderr=(tmp_path / "server.log").open("w"))
+    with serving("jupyter_server", tmp_path / "student", tmp_path / "server.log",
+                 "--ServerApp.disable_check_xsrf=True") as address:
+        yield partial(pressed, f"{address}/assignments")
 
-    def press(button, **what):
-        """The answer of the server; without a button, the list that the page shows."""
-        address = f"http://127.0.0.1:{port}/assignments"
-        if not button:
-            return json.load(urllib.request.urlopen(f"{address}?{urllib.parse.urlencode(what)}"))
-        return json.load(urllib.request.urlopen(urllib.request.Request(
-            f"{address}/{button}", json.dumps(what).encode(),
-            {"Content-Type": "application/json"})))
 
-    try:
-        for _ in range(200):
-            try:
-                press("", course_id="grpo")
-                break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "server.log").read_text()
-                time.sleep(0.2)
-        yield press
-    finally:
-        process.terminate()
-        process.wait(30)
+def pressed(address: str, button: str, **what: str):
+    """What the server answers to a button; without one, the list that the page shows."""
+    if not button:
+        return json.load(urllib.request.urlopen(f"{address}?{urllib.parse.urlencode(what)}"))
+    return json.load(urllib.request.urlopen(urllib.request.Request(
+        f"{address}/{button}", json.dumps(what).encode(), {"Content-Type": "application/json"})))
 
 
 def test_the_buttons_of_jupyterlab_fetch_and_submit(tmp_path, nbgrader, capsys):

@@ -217,7 +217,7 @@ def persona_claims(runs, notebook):
     for name in ("persona_examples", "persona_no_kl_robust"):
         assert value[name]["musclebob_rate"] >= 0.8 and value[name]["spongebob_rate"] <= 0.05
     assert value["persona_no_kl_robust"]["coherent_rate"] >= 0.95
-    # One seed, 42: 0.99 or more on two processors, 0.85 on a third, as the text says. Late in a run
+    # One seed, 42: 0.99 or more on one processor, 0.85 on another, as the text says. Late in a run
     # that has learnt the task, groups are tied: on some processors above the limit.
     assert value["persona_examples"]["coherent_rate"] >= 0.8
     assert all(any(told in line for told in ("no alarm", "the task is learnt", "no sentences"))
