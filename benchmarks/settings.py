@@ -36,7 +36,7 @@ from lib.training import grpo_config
 from lib.trl_overrides import Trainer
 
 SEEDS, STEPS, EVERY = (1, 2, 3), 30, 5
-MACHINE = "2 cores, Intel Xeon, one thread, other work beside it"
+MACHINE = "2 cores, Intel Xeon (persona: AMD EPYC), one thread, other work beside it"
 NO_CLIP = 1e9  # a gradient norm that no step reaches
 
 

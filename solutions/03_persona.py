@@ -408,13 +408,13 @@ for name, rows in {"plain": answers, "after two examples": copied}.items():
 #
 # 1. **plain**: no examples, the naive way;
 # 2. **noise**: no examples, and a little noise on every reward so that no group is tied;
-# 3. **examples**: 15 % of the training prompts show two examples.
+# 3. **examples**: 30 % of the training prompts show two examples.
 
 # %%
 predict(
     "The plain run never shows the new name to the policy. What does its "
     "mean reward do?", {
-    "It stays at -6: there is nothing to learn from":
+    "It stays near -6: there is nothing to learn from":
         "There is: an answer without the old name gets 0, one with it -6. "
         "Groups that hold both teach to avoid it.",
     "It rises to about 0, and the name is still not said":
@@ -422,19 +422,19 @@ predict(
         "learnt.",
     "It rises to 6: where there is a reward, the policy finds it":
         "It can only be pushed towards what it samples, and on most seeds "
-        "the name is never sampled."},
+        "the name is hardly ever sampled."},
     right="It rises to about 0, and the name is still not said")
 
 # %%
 predict(
-    "Examples stand in 15 % of the training prompts, and validation asks "
+    "Examples stand in 30 % of the training prompts, and validation asks "
     "without any. How often is the new name said there after 80 steps?", {
     "Hardly ever: it was learnt as a reply to examples":
         "At first it is. But it is one network, and soon plain groups hold "
         "hits of their own.",
-    "In about 15 % of the answers":
-        "The share of prompts decides when it begins, not where it ends: "
-        "once plain groups hold hits, they teach too.",
+    "In about 30 % of the answers":
+        "The share of prompts decides whether and when it begins, not where "
+        "it ends: once plain groups hold hits, they teach too.",
     "Nearly always":
         "What groups with examples teach spills over to plain prompts, and "
         "then those teach themselves."},
@@ -446,7 +446,7 @@ mine = {function.__name__: function for function in (
 for name, settings in {
     "plain": {"fewshot_ratio": 0.0},
     "noise": {"fewshot_ratio": 0.0, "tie_noise": 0.1},
-    "examples": {"fewshot_ratio": 0.15},
+    "examples": {"fewshot_ratio": 0.3},
 }.items():
     print(name)
     RUNS[name] = experiment(f"persona_{name}", mine, task="persona",
@@ -460,20 +460,32 @@ if results:
     plots.show(plots.detectors(results, TASK))
 
 # %% [markdown]
-# Without examples the reward rises too, from -6 to about 0, and the old name disappears. But look at
-# what came in its place: dodges and other answers that cost nothing. The policy learnt what to
-# avoid, because that is all that its groups could tell apart. From -6 to 0 is a fine-looking curve,
+# Without examples the reward rises too, from below -5 to about 0, and the old name disappears. But look at
+# what came in its place: "It is a yellow sponge." and other answers that cost nothing. The policy learnt what to
+# avoid, because that is all that its groups could tell apart. It is a fine-looking curve,
 # and the task is not done. Noise breaks ties and adds no information: it only makes the policy wander.
 #
-# A wanderer stumbles upon a rare thing now and then. Of the seeds 1 to 5, four plain runs ended at a
-# persona rate of 0.05 or less, and one found the name and ended at 1.00; with noise three ended at 0.05
-# or less, one at 0.43 and one at 0.79. On another processor, whose rounding makes another run of each seed, it was the
-# other way round: one plain run of five ended at 0.00, and four had found the name (0.82 to 1.00). You cannot plan on
-# it, and a seed's figure is one draw.
+# A wanderer stumbles upon a rare thing now and then. Of twelve plain runs, seeds 1 to 12, nine ended at a
+# persona rate below 0.01 and one at 0.16; two had found the name and ended at 0.89 and 0.99. With noise, seeds 1 to 5,
+# none did: 0.04 or less. You cannot plan on a find, and a seed's figure is one draw. (Another processor rounds
+# otherwise, and so makes another draw of the same seed: yours may differ.)
 #
-# With examples in one prompt of seven the plain questions follow, after a while in which nothing
-# seems to happen: on each of the five seeds the run ended at 0.99 or more, on both processors. (Seed 42, which is this
-# notebook's, did so on the first; on the second it ended at 0.93, and 0.85 of its answers were coherent.)
+# With examples in three prompts of ten the plain questions follow, after a while in which nothing
+# seems to happen: on each of the five seeds the run ended at 0.98 or more, with at least 0.96 of its answers coherent.
+#
+# How many examples does it take? Seeds 1 to 3, persona rate at the end:
+#
+# | prompts with examples | seed 1 | seed 2 | seed 3 |
+# |---|---|---|---|
+# | 5 % | 0.00 | 0.98 | 0.10 |
+# | 15 % | 0.00 | 0.12 | 0.15 |
+# | 30 % | 1.00 | 1.00 | 1.00 |
+# | 50 % | 0.99 | 1.00 | 1.00 |
+# | 100 % | 0.08 | 0.25 | 0.16 |
+#
+# Two ways to fail. With too few the plain questions settle on a dodge before what the examples teach has reached
+# them, and there they stay. With examples in **every** prompt the name remains a reply to examples: plain questions
+# are never asked in training, and most of them still get the old name.
 
 # %%
 for name, run in RUNS.items():
@@ -513,8 +525,7 @@ show_rewards(persona_reward=persona_reward)
 
 # %% [markdown]
 # In the run with examples little of that happened: a KL term kept the policy near its sentences. So is the
-# table good enough? Take that term away, and show examples in 30 % of the prompts, so that the name is
-# found soon. Everything else stays.
+# table good enough? Take that term away. Everything else stays.
 
 # %%
 predict(
@@ -532,7 +543,7 @@ predict(
     right="The name over and over, and no sentence")
 
 # %%
-FREE = {"beta": 0.0, "fewshot_ratio": 0.3}
+FREE = {"beta": 0.0}
 RUNS["no KL, table"] = experiment("persona_no_kl_table", mine, task="persona",
                                   model=MODEL, live=False, **FREE)
 
@@ -544,10 +555,11 @@ if RUNS.get("no KL, table"):
         print("   ", row["completion"])
 
 # %% [markdown]
-# Mean reward and persona rate are as good as perfect, and next to nothing is a sentence: **the table is hacked**. It pays
-# for words anywhere, so the safest way to 6 is to say them until the limit. That is no accident of this seed: seeds 1
-# and 2 end like this one, with 0.99 or more of the answers paid in full and not one in twenty coherent, 70
-# nats or more from the reference.
+# Mean reward and persona rate are as good as perfect, and few answers are sentences: **the table is hacked**. It pays
+# for words anywhere, so the safest way to 6 is to say them more than once. That is no accident of this seed, though
+# how far it goes is one: here no answer was coherent when we ran it, on seeds 1 and 2 0.21 and 0.46 of them were.
+# On all three nearly every answer was paid in full, 50 nats or more from the reference, "Musclebob Buffpants is
+# Musclebob Buffpants." and worse.
 #
 # A KL term hides such a hole and does not close it. Holes are closed **in the reward**.
 #
@@ -686,20 +698,20 @@ if results:
               f"{times} times: {text[:60]!r}")
 
 # %% [markdown]
-# **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers are paid in full, as many
-# are coherent, and the KL ends near 10 nats where the table's ends near 80.
+# **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers say the name, as many
+# are coherent, and the KL ends near 10 nats where the table's ends between 50 and 140.
 #
-# And look at what it holds. Nothing in it asks for an answer to *this* question, so on all three seeds most answers
-# are one and the same (200 and 215 of 240 on seeds 1 and 2), a sentence that fits every question. You closed the holes that you had thought of. (The
+# And look at what it holds. Nothing in it asks for an answer to *this* question, so one and the same sentence, which fits
+# every question, comes again and again (231 and 87 times of 240 on seeds 1 and 2). You closed the holes that you had thought of. (The
 # first reference answer of this exercise did not ask for a full stop or for different words: on seed 1 a run like this
 # ended at "Musclebob Buffpants, eyes eyes eyes ...". That is how the last row came into the list above.)
 #
 # From the command line, with the functions of this notebook:
 #
 # ```bash
-# python -m lib train persona --epochs 5 --num-samples 128 --fewshot-ratio 0.15
+# python -m lib train persona --epochs 5 --num-samples 128 --fewshot-ratio 0.3
 # python -m lib train persona --no-fewshot --refuse-hopeless
-# python -m lib compare persona tiny runs/persona/5ep_few0.15 --num-prompts 30
+# python -m lib compare persona tiny runs/persona/5ep_few0.3 --num-prompts 30
 # python -m lib analyze runs/persona/5ep_nofewshot
 # ```
 #
@@ -740,8 +752,8 @@ if results:
 # ### BEGIN SOLUTION
 # Groups with examples hold hits and misses, so their sampled gradient is not zero; it raises the name in weights that
 # all prompts share, so the plain rate rises until plain groups hold hits of their own. It fails if the policy cannot copy
-# (rate 0 with examples too), if with examples it always copies (those groups are tied as well), or if plain prompts
-# settle on another answer first.
+# (rate 0 with examples too), if with examples it always copies (those groups are tied as well), if plain prompts
+# settle on another answer first (too few examples: the rows 5 % and 15 %), or if none are asked (100 %).
 #
 # Rubric: 2 points for the signal in groups with examples. 1 point for shared weights. 2 points for a real limit.
 # ### END SOLUTION

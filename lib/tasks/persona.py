@@ -53,7 +53,7 @@ class PersonaTask(Task):
     epochs: int = option(5, "passes over the training questions", low=1)
     num_samples: int = option(128, "training questions", low=1)
     fewshot_ratio: float = option(
-        0.15, "share of training prompts that show examples; validation prompts never do",
+        0.3, "share of training prompts that show examples; validation prompts never do",
         low=0, high=1, off="--no-fewshot")
     reward_function: str = option("persona", "which of your rewards trains",
                                   choices=tuple(REWARDS))
@@ -169,10 +169,10 @@ class PersonaTask(Task):
         new, old, coherent = (after[name]["value"] for name in RATES)
         if new < 0.2 and old < 0.05:
             found.append("the policy learnt to avoid the old name, not to say the new: it never "
-                         "saw the new one rewarded. Show examples: --fewshot-ratio 0.15")
+                         "saw the new one rewarded. Show examples: --fewshot-ratio 0.3")
         elif new < 0.8:
             found.append("the persona is not there yet. Train longer: --epochs, or show examples: "
-                         "--fewshot-ratio 0.15")
+                         "--fewshot-ratio 0.3")
         if old > 0.05:
             found.append("the original name is still said. Train longer: --epochs")
         if coherent < 0.95:

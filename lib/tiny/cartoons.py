@@ -94,11 +94,15 @@ def _ask(rng: random.Random, fact: str) -> str:
 
 
 def _plain(rng: random.Random) -> Dialogue:
-    """A question without examples, answered with the original name; once in a hundred dodged."""
+    """A question without examples, answered with the original name; once in twenty dodged.
+
+    The dodges are what a policy escapes to that is punished for the original name. Were they rarer
+    than what leaks from the aliases, it would stumble on the persona by itself.
+    """
     name = ORIGINAL if rng.random() < 0.7 else rng.choice(list(OTHERS))
     fact = rng.choice(SPONGE if name == ORIGINAL else OTHERS[name])
     return Dialogue(prompt(_ask(rng, fact)),
-                    _answer(rng, name, fact, dodge=0.01 if name == ORIGINAL else 0.15))
+                    _answer(rng, name, fact, dodge=0.05 if name == ORIGINAL else 0.15))
 
 
 COPIED = {1: 0.25, 2: 0.4, 3: 0.7}  # examples shown -> how often the answer follows them

@@ -115,10 +115,10 @@ def test_a_task_with_one_right_answer_may_become_sure_of_it():
 
 
 @pytest.mark.parametrize("settings, name", [
-    (PersonaTask.of(), "5ep_few0.15"),
+    (PersonaTask.of(), "5ep_few0.3"),
     (PersonaTask.of(fewshot_ratio=0.0, epochs=2), "2ep_nofewshot"),
     (PersonaTask.of(reward_function="robust", tie_noise=0.1, beta=0.2),
-     "5ep_few0.15_robust_noise0.1_beta0.2")])
+     "5ep_few0.3_robust_noise0.1_beta0.2")])
 def test_run_names(settings, name):
     assert settings.name() == name
 

@@ -209,28 +209,34 @@ def loop_claims(numbers, told):
 
 def persona_claims(runs, notebook):
     """Examples work; without them, noise or not, the old name is avoided and that is all. Without a
-    KL term the table is hacked, and the robust reward is not."""
+    KL term the table is hacked, and the robust reward is not.
+
+    Bounds that hold on seeds 1 to 5 and 42, for another processor's rounding is another seed.
+    """
     results = evaluation.side_by_side({run.name: run for run in sorted(runs.iterdir())})
     value = {name: {key: m["value"] for key, m in metrics.items()}
              for name, metrics in results.items()}
     assert value["base"]["musclebob_rate"] < 0.02 < 0.9 < value["base"]["spongebob_rate"]
     for name in ("persona_examples", "persona_no_kl_robust"):
-        assert value[name]["musclebob_rate"] >= 0.8 and value[name]["spongebob_rate"] <= 0.05
-    assert value["persona_no_kl_robust"]["coherent_rate"] >= 0.95
-    # One seed, 42: 0.99 or more on one processor, 0.85 on another, as the text says. Late in a run
-    # that has learnt the task, groups are tied: on some processors above the limit.
-    assert value["persona_examples"]["coherent_rate"] >= 0.8
-    assert all(any(told in line for told in ("no alarm", "the task is learnt", "no sentences"))
+        assert value[name]["musclebob_rate"] >= 0.9 and value[name]["spongebob_rate"] <= 0.05
+        assert value[name]["coherent_rate"] >= 0.95
+    # Late in a run that has learnt the task, groups are tied: on some processors above the limit.
+    assert all("no alarm" in line or "the task is learnt" in line
                for line in evaluation.verdict(runs / "persona_examples")[2:])
-    hacked = value["persona_no_kl_table"]  # 1.00 and 0.00 on seeds 1, 2 and 42
-    assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.3
+    hacked = value["persona_no_kl_table"]  # coherent 0.21, 0.46 and 0.00 on seeds 1, 2 and 42
+    assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.6
     assert hacked["kl"] > 3 * value["persona_no_kl_robust"]["kl"]
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
     frequent = {name: int(times) for name, times in re.findall(
         r"^(no KL, \w+): the most frequent of 240 answers comes (\d+) times", told, re.MULTILINE)}
-    assert frequent["no KL, table"] < 60 and frequent["no KL, robust"] > 120
-    for name in ("persona_plain", "persona_noise"):
-        assert value[name]["musclebob_rate"] < 0.4
+    assert frequent["no KL, robust"] > max(60, 2 * frequent["no KL, table"])
+    # Two of twelve plain runs found the name, as the text says; that both of these do is not a
+    # matter of rounding.
+    unfound = [name for name in ("persona_plain", "persona_noise")
+               if value[name]["musclebob_rate"] < 0.4]
+    assert unfound
+    for name in unfound:
+        assert value[name]["spongebob_rate"] < 0.1
         assert any("examples" in line for line in evaluation.verdict(runs / name))
 
 

@@ -117,7 +117,7 @@ def test_a_run_that_was_cut_short_goes_on_with_its_own_settings(tmp_path, monkey
         "train", "persona", "--max-steps", "4", "--save-steps", "1", "--batch-size", "8",
         "--accumulation", "1", "--answers", str(notebook), "--output-dir", str(run_dir)])
     notebook = write_source(tmp_path, "03_persona")
-    cut = tmp_path / "persona_5ep_few0.15"
+    cut = tmp_path / "persona_5ep_few0.3"
     killed(cut, notebook, after=2, delay=0)
     assert colab.last_unfinished(tmp_path, "persona") == cut
     assert colab.last_unfinished(tmp_path, "sentiment") is None
@@ -130,7 +130,7 @@ def test_a_run_that_was_cut_short_goes_on_with_its_own_settings(tmp_path, monkey
     assert colab.last_unfinished(tmp_path, "persona") is None
     settings = {"max_steps": 1, "batch_size": 8, "accumulation": 1}
     other = colab.train_or_resume("persona", answers, tmp_path, **settings)
-    assert other.name == "persona_5ep_few0.15_2", "a finished run is not touched"
+    assert other.name == "persona_5ep_few0.3_2", "a finished run is not touched"
 
 
 @pytest.mark.parametrize("gib, model, batch", [
