@@ -408,7 +408,7 @@ for name, rows in {"plain": answers, "after two examples": copied}.items():
 #
 # 1. **plain**: no examples, the naive way;
 # 2. **noise**: no examples, and a little noise on every reward so that no group is tied;
-# 3. **examples**: 30 % of the training prompts show two examples.
+# 3. **examples**: 30 % of the training prompts show two examples; in the first pass these come first.
 
 # %%
 predict(
@@ -470,22 +470,24 @@ if results:
 # none did: 0.04 or less. You cannot plan on a find, and a seed's figure is one draw. (Another processor rounds
 # otherwise, and so makes another draw of the same seed: yours may differ.)
 #
-# With examples in three prompts of ten the plain questions follow, after a while in which nothing
-# seems to happen: on each of the five seeds the run ended at 0.98 or more, with at least 0.96 of its answers coherent.
+# With examples in three prompts of ten the plain questions follow: on each of the five seeds the run ended at 0.99 or
+# more, with 0.99 or more of its answers coherent. Its reward begins high, while examples are shown, falls when the
+# plain questions come, and climbs again.
 #
-# How many examples does it take? Seeds 1 to 3, persona rate at the end:
+# How many examples does it take, and when? Seeds 1 to 3, persona rate at the end:
 #
 # | prompts with examples | seed 1 | seed 2 | seed 3 |
 # |---|---|---|---|
-# | 5 % | 0.00 | 0.98 | 0.10 |
-# | 15 % | 0.00 | 0.12 | 0.15 |
-# | 30 % | 1.00 | 1.00 | 1.00 |
-# | 50 % | 0.99 | 1.00 | 1.00 |
-# | 100 % | 0.08 | 0.25 | 0.16 |
+# | 5 % | 0.04 | 0.99 | 0.15 |
+# | 15 % | 0.99 | 1.00 | 0.99 |
+# | 30 % | 0.99 | 0.99 | 1.00 |
+# | 30 %, anywhere in the first pass too | 0.00 | 0.99 | 0.89 |
+# | 50 % | 0.99 | 0.99 | 1.00 |
+# | 100 % | 0.03 | 0.02 | 0.32 |
 #
-# Two ways to fail. With too few the plain questions settle on a dodge before what the examples teach has reached
-# them, and there they stay. With examples in **every** prompt the name remains a reply to examples: plain questions
-# are never asked in training, and most of them still get the old name.
+# Two ways to fail. With too few, or with plain questions among them from the start, a policy may settle on a dodge
+# before it has learnt what the name is worth, and there it stays. With examples in **every** prompt the name remains a
+# reply to examples: plain questions are never asked in training, and most of them still get the old name.
 
 # %%
 for name, run in RUNS.items():
@@ -555,11 +557,10 @@ if RUNS.get("no KL, table"):
         print("   ", row["completion"])
 
 # %% [markdown]
-# Mean reward and persona rate are as good as perfect, and few answers are sentences: **the table is hacked**. It pays
-# for words anywhere, so the safest way to 6 is to say them more than once. That is no accident of this seed, though
-# how far it goes is one: here no answer was coherent when we ran it, on seeds 1 and 2 0.21 and 0.46 of them were.
-# On all three nearly every answer was paid in full, 50 nats or more from the reference, "Musclebob Buffpants is
-# Musclebob Buffpants." and worse.
+# Mean reward and persona rate are as good as perfect, and next to nothing is a sentence: **the table is hacked**. It pays
+# for words anywhere, so the safest way to 6 is to say them until the limit. That is no accident of this seed: seeds 1
+# and 2 end like this one, with 0.99 or more of the answers naming him and not one in twenty coherent, 100
+# nats or more from the reference.
 #
 # A KL term hides such a hole and does not close it. Holes are closed **in the reward**.
 #
@@ -699,10 +700,10 @@ if results:
 
 # %% [markdown]
 # **It holds**, with the reference answer on this seed and on seeds 1 and 2: 0.99 or more of the answers say the name, as many
-# are coherent, and the KL ends near 10 nats where the table's ends between 50 and 140.
+# are coherent, and the KL ends near 10 nats where the table's ends above 100.
 #
-# And look at what it holds. Nothing in it asks for an answer to *this* question, so one and the same sentence, which fits
-# every question, comes again and again (231 and 87 times of 240 on seeds 1 and 2). You closed the holes that you had thought of. (The
+# And look at what it holds. Nothing in it asks for an answer to *this* question, so on all three seeds most answers
+# are one and the same (170 and 229 of 240 on seeds 1 and 2), a sentence that fits every question. You closed the holes that you had thought of. (The
 # first reference answer of this exercise did not ask for a full stop or for different words: on seed 1 a run like this
 # ended at "Musclebob Buffpants, eyes eyes eyes ...". That is how the last row came into the list above.)
 #
@@ -753,7 +754,7 @@ if results:
 # Groups with examples hold hits and misses, so their sampled gradient is not zero; it raises the name in weights that
 # all prompts share, so the plain rate rises until plain groups hold hits of their own. It fails if the policy cannot copy
 # (rate 0 with examples too), if with examples it always copies (those groups are tied as well), if plain prompts
-# settle on another answer first (too few examples: the rows 5 % and 15 %), or if none are asked (100 %).
+# settle on another answer first (the row 5 %, and 30 % anywhere), or if none are asked (the row 100 %).
 #
 # Rubric: 2 points for the signal in groups with examples. 1 point for shared weights. 2 points for a real limit.
 # ### END SOLUTION

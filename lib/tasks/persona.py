@@ -107,16 +107,28 @@ class PersonaTask(Task):
         return chosen if split == "eval" else chosen[: self.num_samples]
 
     def train_rows(self, answers, prompts: list[str], n: int) -> list[dict]:
-        """Pass by pass over the questions, each pass with other examples in other places."""
+        """Pass by pass over the questions, each pass with other examples in other places.
+
+        The first pass begins with the prompts that show examples. Punished for the old name before
+        it knows what the new one is worth, a policy settles on a dodge, and stays there.
+
+        The places have seeds of their own: drawn with the seed that orders the passes, they would
+        be the first choices of that order, in any pass that has the seed.
+        """
+        seeds = random.Random(f"examples-{self.seed}")
+
         def one_pass(i: int) -> dict[str, str]:
             mixed = call_student(answers["mix_fewshot"], list(prompts), list(EXAMPLES),
-                                 self.fewshot_ratio, self.seed + i)
+                                 self.fewshot_ratio, seeds.randrange(2**31))
             return dict(zip(prompts, mixed, strict=True))
 
         passes = [one_pass(i) for i in range(-(-n // len(prompts)))]
         order = shuffled_passes(prompts, n, self.seed)
-        return [{"prompt": passes[i // len(prompts)][question]}
+        rows = [{"prompt": passes[i // len(prompts)][question]}
                 for i, question in enumerate(order)]
+        plain = {row["prompt"] for row in self.eval_rows(answers, prompts)}
+        return (sorted(rows[:len(prompts)], key=lambda row: row["prompt"] in plain)
+                + rows[len(prompts):])
 
     def eval_rows(self, answers, prompts: list[str]) -> list[dict]:
         return [{"prompt": call_student(answers["fewshot_prompt"], question, [])}
