@@ -53,8 +53,8 @@ class PersonaTask(Task):
     epochs: int = option(5, "passes over the training questions", low=1)
     num_samples: int = option(128, "training questions", low=1)
     fewshot_ratio: float = option(
-        0.3, "share of training prompts that show examples; validation prompts never do",
-        low=0, high=1, off="--no-fewshot")
+        0.3, "share of training prompts that show examples, in the first pass before the others; "
+        "validation prompts never do", low=0, high=1, off="--no-fewshot")
     reward_function: str = option("persona", "which of your rewards trains",
                                   choices=tuple(REWARDS))
     tie_noise: float = option(0.0, "standard deviation of noise on the rewards; chapter 3 shows "

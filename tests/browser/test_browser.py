@@ -104,8 +104,21 @@ class Lab:
         cell.find_element(By.CSS_SELECTOR, ".cm-content").click()
 
     def run(self, text: str) -> None:
-        self.choose(self.cell(text))
-        self.keys(Keys.SHIFT + Keys.ENTER)
+        """Shift-Enter; once more where nothing comes of it. JupyterLab calls a kernel idle that it
+        is still connecting to, and forgets what was asked meanwhile."""
+        before = self.prompt(text)
+
+        def pressed() -> bool:
+            self.choose(self.cell(text))
+            self.keys(Keys.SHIFT + Keys.ENTER)
+            return WebDriverWait(self.chrome, 10, 0.1, ignored_exceptions=(Exception,)).until(
+                lambda _: self.prompt(text) != before)
+
+        self.wait(pressed)
+
+    def prompt(self, text: str) -> str:
+        """What stands before a cell: a number, * while it runs, nothing where it never ran."""
+        return self.cell(text).find_element(By.CSS_SELECTOR, ".jp-InputPrompt").text
 
     def paste(self, text: str, source: str) -> None:
         """Replace the source of a cell."""
@@ -216,8 +229,8 @@ def library(tmp_path_factory):
         yield folder, address
 
 
-# Executed here: 4 and 2, while test_chapters executes 1 and 3 in another process.
-@pytest.mark.parametrize("chapter", chapters()[1::2][::-1] + chapters()[::2])
+# Executed here: 6 and 4, while test_chapters executes 1, 3, 5 and 2 in another process.
+@pytest.mark.parametrize("chapter", chapters()[3::2][::-1] + chapters()[::2] + chapters()[1:2])
 def test_a_solved_chapter_looks_right(chrome, library, chapter):
     """Opened as it was saved: pictures and sliders are there, and no debris of any kind."""
     folder, address = library

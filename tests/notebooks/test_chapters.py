@@ -68,7 +68,7 @@ def alternatives(notebook) -> list[str]:
             for _, o in outputs(notebook) if "<img" in o.get("data", {}).get("text/html", "")]
 
 
-# 1 and 3 first: tests/browser begins with the others, in another process.
+# 1, 3, 5 and 2 first: tests/browser begins with the others, in another process.
 @pytest.mark.parametrize("chapter", chapters()[::2] + chapters()[1::2])
 def test_the_solution_runs_and_every_picture_has_alternative_text(chapter):
     notebook = executed(chapter)
