@@ -244,7 +244,8 @@ def _keep_readable(axis) -> None:
         axis.set_yscale("symlog", linthresh=usual, linscale=2)
         axis.set_yticks([0, usual, *(10.0**i for i in range(-2, 6)
                                      if 2 * usual < 10**i < sizes[-1] / 2), sizes[-1]])
-        axis.yaxis.set_major_formatter("{x:.2g}")
+        axis.yaxis.set_major_formatter(
+            lambda x, _: f"{x:.2g}" if abs(x) < 100 else f"{x:,.0f}")  # .2g: 1.3e+02
         axis.set_title(f"{axis.get_title()} (log above {usual:.2g})", fontsize=10)
 
 
