@@ -16,11 +16,12 @@ def serving(module: str, root: Path, log: Path, *options: str, **environment: st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}",
-         "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-         f"--ServerApp.root_dir={root}", *options],
-        cwd=root, stdout=subprocess.DEVNULL, stderr=log.open("w"), env=os.environ | environment)
+    with log.open("w") as errors:  # the process keeps its own
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}",
+             "--ServerApp.port_retries=0", "--IdentityProvider.token=",
+             f"--ServerApp.root_dir={root}", *options],
+            cwd=root, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | environment)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):

@@ -223,13 +223,13 @@ def persona_claims(runs, notebook):
     # Late in a run that has learnt the task, groups are tied: on some processors above the limit.
     assert all("no alarm" in line or "the task is learnt" in line
                for line in evaluation.verdict(runs / "persona_examples")[2:])
-    hacked = value["persona_no_kl_table"]  # coherent 0.21, 0.46 and 0.00 on seeds 1, 2 and 42
-    assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.6
+    hacked = value["persona_no_kl_table"]  # 1.00 and at most 0.02 on seeds 1, 2 and 42
+    assert hacked["musclebob_rate"] > 0.9 and hacked["coherent_rate"] < 0.3
     assert hacked["kl"] > 3 * value["persona_no_kl_robust"]["kl"]
     told = "\n".join(o.get("text", "") for _, o in outputs(notebook))
     frequent = {name: int(times) for name, times in re.findall(
         r"^(no KL, \w+): the most frequent of 240 answers comes (\d+) times", told, re.MULTILINE)}
-    assert frequent["no KL, robust"] > max(60, 2 * frequent["no KL, table"])
+    assert frequent["no KL, table"] < 60 and frequent["no KL, robust"] > 120
     # Two of twelve plain runs found the name, as the text says; that both of these do is not a
     # matter of rounding.
     unfound = [name for name in ("persona_plain", "persona_noise")
